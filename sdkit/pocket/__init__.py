@@ -1,0 +1,43 @@
+"""Pocket: the small latent diffusion model that comes with sdkit. This file needs neither torch nor a font.
+
+`path()` is a diffusers folder like any other; `vocabulary()` and `unknown_words()` say which words it has seen.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .world import objects, words
+
+__all__ = ["card", "path", "unknown_words", "vocabulary"]
+
+
+def path() -> str:
+    """Folder of the shipped weights; `StableDiffusionPipeline.from_pretrained` opens it."""
+    return str(Path(__file__).resolve().parent / "weights")
+
+
+@cache
+def card() -> dict[str, Any]:
+    """Facts about the shipped weights: preset, number of objects, side in pixels, default steps and guidance."""
+    facts: dict[str, Any] = json.loads((Path(path()) / "pocket.json").read_text(encoding="utf-8"))
+    return facts
+
+
+@cache
+def vocabulary() -> tuple[str, ...]:
+    """Every word that the shipped Pocket has been trained on, sorted."""
+    return words(objects(card()["objects"]))
+
+
+def unknown_words(prompt: str) -> dict[str, tuple[str, ...]]:
+    """Words of a prompt that Pocket has never seen, each with up to three known words of similar spelling."""
+    known = set(vocabulary())
+    # letters only: Pocket reads digits one by one, and knows them
+    found = [w for w in re.findall(r"[^\W\d_]+", prompt.lower()) if w not in known]
+    return {w: tuple(get_close_matches(w, known, n=3, cutoff=0.6)) for w in dict.fromkeys(found)}

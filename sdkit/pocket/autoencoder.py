@@ -1,0 +1,88 @@
+"""Stage one of training: the autoencoder that turns pictures into the latents where diffusion happens.
+
+The loss is squared error, a little absolute error (sharper edges) and a small Kullback-Leibler term that keeps the
+latents near unit scale. Checkpoints are written every few minutes; a killed run goes on from the last one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from torch import Tensor
+from tqdm import tqdm
+
+from .checkpoint import load_checkpoint, save_checkpoint
+from .data import pictures, scene
+from .muon import optimizers
+from .presets import Preset, build_autoencoder
+
+__all__ = ["psnr", "to_pixels", "train_autoencoder"]
+
+_KL = 3e-4  # per latent value; larger smooths the latents and blurs the pictures
+_POOL = 12_288  # pictures held in memory and renewed once they were all seen twice
+
+
+def to_pixels(images: np.ndarray | Tensor) -> Tensor:
+    """Bytes `(B, H, W, 3)` to floats `(B, 3, H, W)` in -1..1, which is what `AutoencoderKL` reads."""
+    return torch.as_tensor(images).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.no_grad()
+def psnr(model: AutoencoderKL, images: Tensor) -> float:
+    """Mean peak signal-to-noise ratio in dB of coding and decoding `images` `(B, 3, H, W)` in -1..1."""
+    total = []
+    for x in images.split(32):
+        y = model.decode(model.encode(x).latent_dist.mode()).sample.clamp(-1, 1)
+        total.append(-10 * ((y - x) / 2).square().mean((1, 2, 3)).log10())
+    return float(torch.cat(total).mean())
+
+
+def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed: int = 0) -> AutoencoderKL:
+    """Train (or finish training) the autoencoder of a preset; returns it in evaluation mode on `device`."""
+    torch.manual_seed(seed)
+    model = build_autoencoder(preset).to(device)
+    opts = optimizers(model, lr=preset.autoencoder_lr)
+    path = folder / "autoencoder.pt"
+    seen = load_checkpoint(path, {"model": model}, opts)
+    batch, total = preset.autoencoder_batch, preset.autoencoder_samples
+    pool, start = np.zeros((0, 1, 1, 3), np.uint8), -1
+    saved = time.monotonic()
+    fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(96)], preset.side)).to(device)
+    bar = tqdm(total=total, initial=seen, desc="autoencoder", unit="img", mininterval=5)
+    while seen < total:
+        size = min(_POOL, total)
+        if seen // (2 * size) != start:
+            start = seen // (2 * size)
+            numbers = range(10_000_000 + start * size, 10_000_000 + (start + 1) * size)
+            pool = pictures([scene(preset, n) for n in numbers], preset.side)
+        rng = np.random.default_rng([seed, seen])
+        x = to_pixels(pool[rng.integers(0, len(pool), batch)]).to(device)
+        rate = preset.autoencoder_lr * min(1, (seen / batch + 1) / 30) * max(0.02, 0.5 + 0.5 * math.cos(math.pi * seen / total))
+        for opt in opts:
+            for group in opt.param_groups:
+                group["lr"] = rate
+            opt.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            posterior = model.encode(x).latent_dist
+            y = model.decode(posterior.sample()).sample.float()
+        loss = F.mse_loss(y, x) + 0.1 * F.l1_loss(y, x) + _KL * posterior.kl().float().mean() / posterior.mean[0].numel()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for opt in opts:
+            opt.step()
+        seen += batch
+        bar.update(batch)
+        if time.monotonic() - saved > 120 or seen >= total:
+            saved = time.monotonic()
+            save_checkpoint(path, {"model": model}, opts, seen)
+            bar.write(f"autoencoder {seen} pictures, {psnr(model, fresh):.2f} dB on fresh scenes")
+    bar.close()
+    latents = torch.cat([model.encode(x).latent_dist.mode().detach() for x in fresh.split(32)])
+    model.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+    return model.eval().requires_grad_(False)

@@ -1,0 +1,31 @@
+"""Checkpoints of a training run: written beside, then moved into place, so that a kill never leaves half a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from torch import nn
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer], seen: int) -> None:
+    """Write weights, optimizer state and the number of samples seen."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"seen": seen, "modules": {k: m.state_dict() for k, m in modules.items()}, "opts": [o.state_dict() for o in opts]}
+    torch.save(state, path.with_suffix(".part"))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def load_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer]) -> int:
+    """Restore what `save_checkpoint` wrote; returns the number of samples seen, 0 where there is no checkpoint."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, weights_only=True)
+    for name, module in modules.items():
+        module.load_state_dict(state["modules"][name])
+    for opt, saved in zip(opts, state["opts"], strict=True):
+        opt.load_state_dict(saved)
+    return int(state["seen"])

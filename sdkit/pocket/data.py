@@ -1,0 +1,48 @@
+"""Training data from seeds: scene number *n* is always the same scene, rendered once, on all processor cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .draw import render
+from .presets import Preset
+from .world import Scene, objects, random_scene
+
+__all__ = ["pictures", "scene"]
+
+
+def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool = True) -> Scene:
+    """Scene `number` of a preset; a share `singles` of scenes is made to hold one object only (the curriculum)."""
+    rng = Random(f"{preset.name}-{training}-{number}")
+    composition = "single" if rng.random() < singles else None
+    return random_scene(rng, objects(preset.objects), training=training, composition=composition)
+
+
+def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:
+    scenes, side = work
+    return np.stack([(render(s, side).image * 255 + 0.5).astype(np.uint8) for s in scenes])
+
+
+def pictures(scenes: list[Scene], side: int) -> NDArray[np.uint8]:
+    """Render scenes to `(N, side, side, 3)` bytes."""
+    work = [(scenes[i : i + 256], side) for i in range(0, len(scenes), 256)]
+    cores = min(os.cpu_count() or 1, len(work))
+    if cores < 2:
+        return np.concatenate([_render(w) for w in work])
+    import multiprocessing
+
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        return np.concatenate(list(pool.map(_render, work)))
+
+
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Index batches over a shuffled range, dropping the ragged end."""
+    order = rng.permutation(count)
+    for start in range(0, count - size + 1, size):
+        yield order[start : start + size]

@@ -1,0 +1,213 @@
+"""Measure Pocket: does the picture show what the words say? `python -m sdkit.pocket.evaluate`.
+
+Fresh scenes give fresh prompts; Pocket makes the pictures with its default settings; the judge answers. The same
+questions are put to rendered pictures of the same scenes, so that every score stands beside the judge's own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import path as shipped
+from .autoencoder import psnr, to_pixels
+from .data import pictures, scene
+from .judge import Judge, Verdict, train_judge
+from .presets import PRESETS, Preset
+from .world import STYLES, Scene, caption, held_out, objects, random_scene
+
+__all__ = ["Question", "main", "questions", "score"]
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, the scene it describes, and whether its combination was kept out of training."""
+
+    prompt: str
+    scene: Scene
+    unseen: bool
+
+
+def questions(preset: Preset, count: int, *, seed: int = 0) -> list[Question]:
+    """Fresh prompts: two in five hold one object, one in five a colour word, a quarter two objects, the rest several.
+
+    A quarter of the single-object and of the two-object prompts are combinations held out of training.
+    """
+    rng = random.Random(f"questions-{seed}")
+    kinds = objects(preset.objects)
+    asked: list[Question] = []
+    for n in range(count):
+        part = n % 20
+        what = "single" if part < 12 else "pair" if part < 17 else "count"
+        unseen = part in (0, 1, 12)
+        while True:
+            s = random_scene(rng, kinds, training=False, composition=what)
+            names = [i.kind.name for i in s.items]
+            new = held_out(names[0], names[1]) if s.relation else held_out(names[0], s.style)
+            coloured = s.items[0].colour is not None
+            styles = s.relation is not None and any(held_out(name, s.style) for name in names)
+            if new != unseen or styles or (what == "single" and coloured != (8 <= part < 12)) or s.items[0].upside_down:
+                continue
+            break
+        asked.append(Question(caption(s, rng, name_home=True), s, unseen))
+    return asked
+
+
+def _relation_holds(verdict: Verdict, a: int, b: int, relation: str) -> bool:
+    (ax, ay), (bx, by) = verdict.centre(a), verdict.centre(b)
+    if relation in ("left", "beside"):
+        return bx - ax > abs(by - ay)
+    if relation == "right":
+        return ax - bx > abs(by - ay)
+    return (by - ay if relation == "above" else ay - by) > abs(bx - ax)
+
+
+def score(verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Right answers and questions put, for each row of the table."""
+    table: dict[str, list[bool]] = {}
+
+    def note(row: str, right: bool) -> None:
+        table.setdefault(row, []).append(right)
+
+    for verdict, question in zip(verdicts, asked, strict=True):
+        s, where = question.scene, "held-out" if question.unseen else "seen"
+        index = [kinds[i.kind.name] for i in s.items]
+        note("style", verdict.style == s.style)
+        if s.style != "blueprint":  # a blueprint is blue whatever its background
+            note("background", verdict.background == s.background)
+        if s.relation:
+            both = verdict.best(2) == set(index)
+            note("two objects, both right", both)
+            note(f"two objects ({where} pair)", both)
+            if both:
+                note("relation, given both", _relation_holds(verdict, *index, s.relation))
+        elif s.count > 1:
+            note("count (1-4)", verdict.number == s.count)
+            note("object, several of a kind", verdict.best(1) == set(index))
+        else:
+            right = verdict.best(1) == set(index)
+            note("count (1-4)", verdict.number == 1)
+            if s.items[0].colour is None:
+                note("single object", right)
+                note(f"single object ({where} style)", right)
+            elif s.style != "blueprint":
+                note("recoloured object", right and verdict.colour(index[0]) == s.items[0].colour)
+    return {row: (sum(v), len(v)) for row, v in table.items()}
+
+
+def frechet(a: np.ndarray, b: np.ndarray) -> float:
+    """Fréchet distance between Gaussians fitted to features `(N, D)`: ``|μa-μb|² + tr(Σa + Σb - 2(ΣaΣb)^½)``."""
+    mean = float(np.square(a.mean(0) - b.mean(0)).sum())
+    ca, cb = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = np.sqrt(np.clip(np.linalg.eigvals(ca @ cb).real, 0, None)).sum()  # eigenvalues of a product of covariances are ≥ 0
+    return mean + float(np.trace(ca) + np.trace(cb) - 2 * root)
+
+
+def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most: int = 24) -> float:
+    """Share of pictures nearer to a training scene than two independent renderings of their caption are to each other.
+
+    Distances are root mean squares over pixels; candidates are training scenes of the same objects, number,
+    background and style. Pictures without such a training scene count as not memorised.
+    """
+
+    def key(s: Scene) -> tuple[object, ...]:
+        return (tuple(i.kind.name for i in s.items), s.background, s.style)
+
+    known: dict[tuple[object, ...], list[Scene]] = {}
+    for n in range(preset.shards * preset.shard):
+        s = scene(preset, n, singles=0.7 if n // preset.shard < preset.shards / 3 else 0.0)
+        known.setdefault(key(s), []).append(s)
+    rng, close = random.Random(9), 0
+    for image, question in zip(images.astype(np.float32), asked, strict=True):
+        s = question.scene
+        near = known.get(key(s), [])[:most]
+        if not near:
+            continue
+        moved = [
+            replace(s, items=tuple(replace(i, x=i.x + rng.uniform(-0.03, 0.03), y=i.y + rng.uniform(-0.03, 0.03)) for i in s.items), variant=rng.randrange(1 << 16))
+            for _ in range(2)
+        ]
+        drawn = pictures([*moved, *near], preset.side).astype(np.float32)
+        apart = np.sqrt(np.square(drawn[0] - drawn[1]).mean())
+        close += bool(np.sqrt(np.square(drawn[2:] - image).mean((1, 2, 3))).min() < apart)
+    return close / len(asked)
+
+
+def generate_all(pipe: object, asked: list[Question], *, steps: int, guidance: float, batch: int = 20) -> np.ndarray:
+    """One picture for each question, `(N, H, W, 3)` bytes, seed = its number."""
+    made = []
+    for start in range(0, len(asked), batch):
+        part = asked[start : start + batch]
+        generators = [torch.Generator().manual_seed(start + n) for n in range(len(part))]
+        out = pipe([q.prompt for q in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np").images  # type: ignore[operator]
+        made.append((out * 255 + 0.5).astype(np.uint8))
+    return np.concatenate(made)
+
+
+def report(pipe: object, judge: Judge, preset: Preset, count: int, *, steps: int, guidance: float, seed: int = 0) -> dict[str, object]:
+    """All rows of the table as plain data."""
+    kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
+    asked = questions(preset, count, seed=seed)
+    made = generate_all(pipe, asked, steps=steps, guidance=guidance)
+    drawn = pictures([q.scene for q in asked], preset.side)
+    verdicts, features = judge.look(to_pixels(made))
+    own, truth = judge.look(to_pixels(drawn))
+    again = judge.look(to_pixels(pictures([q.scene for q in questions(preset, count, seed=seed + 1)], preset.side)))[1]
+    fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
+    ours, judges = score(verdicts, asked, kinds), score(own, asked, kinds)
+    rows = {row: {"right": r, "of": n, "percent": round(100 * r / n, 1), "judge": round(100 * judges[row][0] / judges[row][1], 1)} for row, (r, n) in ours.items() if row in judges}
+    return {
+        "prompts": count,
+        "steps": steps,
+        "guidance_scale": guidance,
+        "rows": rows,
+        "autoencoder_psnr_db": round(psnr(pipe.vae, fresh), 2),  # type: ignore[attr-defined]
+        "frechet_ratio": round(frechet(features, truth) / frechet(again, truth), 2),
+        "memorised_percent": round(100 * memorised(made, asked, preset), 1),
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: train the judge if there is none, then print one table and write one JSON."""
+    parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.evaluate", description=__doc__)
+    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--weights", type=Path, default=Path(shipped()), help="a diffusers folder (default: the shipped Pocket)")
+    parser.add_argument("--folder", type=Path, default=Path("pocket-run"), help="where the judge is kept")
+    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--guidance", type=float, default=None)
+    parser.add_argument("--judge-samples", type=int, default=60_000)
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
+    options = parser.parse_args(argv)
+    from diffusers import StableDiffusionPipeline
+
+    preset = PRESETS[options.preset]
+    judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
+    pipe = StableDiffusionPipeline.from_pretrained(options.weights, dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    facts = report(pipe, judge, preset, options.prompts, steps=options.steps or 20, guidance=options.guidance or 4.0)
+    print(table(facts))
+    if options.json:
+        options.json.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def table(facts: dict[str, object]) -> str:
+    """The report as a Markdown table."""
+    lines = ["| measured | Pocket | judge on rendered scenes | prompts |", "|---|---|---|---|"]
+    for row, v in facts["rows"].items():  # type: ignore[attr-defined]
+        lines.append(f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |")
+    for name in ("autoencoder_psnr_db", "frechet_ratio", "memorised_percent"):
+        lines.append(f"| {name.replace('_', ' ')} | {facts[name]} | | |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The two sizes of Pocket, and the networks they are made of: standard diffusers and transformers classes.
+
+One frozen dataclass holds every number that training depends on, with the reason beside it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+__all__ = ["PRESETS", "Preset", "build_autoencoder", "build_scheduler", "build_text_encoder", "build_unet"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes and lengths of one training recipe."""
+
+    name: str
+    objects: int  # how many kinds of `world.WORLD` it learns
+    side: int  # pixels; latents are always 16×16×4, so both presets cost the same at the UNet
+    autoencoder: tuple[int, ...]  # channels by level; each level but the last halves the picture
+    unet: tuple[int, ...]  # channels at 16×16, 8×8, 4×4: on a CPU few wide operations beat many narrow ones
+    text: tuple[int, int]  # width and layers of the text encoder
+    autoencoder_samples: int
+    samples: int  # of the text encoder and UNet
+    shards: int  # latents are cached in this many files, seen in turn
+    shard: int  # scenes in a shard
+    autoencoder_batch: int  # small: the autoencoder gains from many steps
+    batch: int
+    autoencoder_lr: float
+    lr: float
+
+    @property
+    def tokens(self) -> int:
+        """Length of a tokenized prompt: the longest caption has 27 tokens."""
+        return 32
+
+
+PRESETS = {
+    "cpu": Preset("cpu", 64, 64, (16, 32, 64), (64, 128, 224), (128, 3), 24_000, 150_000, 12, 8_192, 4, 32, 2e-3, 2e-3),
+    "gpu": Preset("gpu", 200, 128, (32, 64, 96, 128), (96, 192, 320), (192, 4), 400_000, 3_000_000, 64, 8_192, 16, 256, 1e-3, 2e-3),
+    # the same script end to end in a minute, for the tests
+    "tiny": Preset("tiny", 4, 32, (8, 16), (16, 32, 32), (32, 1), 64, 96, 2, 32, 4, 16, 2e-3, 2e-3),
+}
+
+
+def build_autoencoder(preset: Preset) -> AutoencoderKL:
+    """Pixels `(B, 3, side, side)` in -1..1 to latents `(B, 4, 16, 16)` and back."""
+    levels = len(preset.autoencoder)
+    model = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=preset.autoencoder,
+        layers_per_block=1,
+        norm_num_groups=4,  # few groups: a group's mean is what a plain colour looks like, and GroupNorm removes it
+        latent_channels=4,
+        mid_block_add_attention=False,
+        sample_size=preset.side,
+    )
+    for name, weight in model.named_parameters():
+        if name.endswith("conv2.weight"):  # begin near the identity: the trunk alone already codes plain colours
+            weight.data.mul_(0.1)
+    return model
+
+
+def build_text_encoder(preset: Preset, vocabulary: int) -> CLIPTextModel:
+    """Token ids `(B, 32)` to hidden states `(B, 32, width)`."""
+    width, layers = preset.text
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            projection_dim=width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 32),
+            max_position_embeddings=preset.tokens,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            pad_token_id=vocabulary - 1,
+        )
+    )
+
+
+def build_unet(preset: Preset) -> UNet2DConditionModel:
+    """Latents `(B, 4, 16, 16)`, timesteps `(B,)` and text to a velocity prediction of the latents' shape.
+
+    Cross-attention sits where it pays: at 8×8 on the way down, at the bottom, and at 8×8 and 16×16 on the way up.
+    """
+    return UNet2DConditionModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=preset.unet,
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=preset.text[0],
+        attention_head_dim=4,  # in this class the number of heads
+        norm_num_groups=16 if preset.unet[0] % 16 == 0 else 8,
+    )
+
+
+def build_scheduler() -> DDIMScheduler:
+    """Velocity prediction down to zero signal, so that plain backgrounds come out plain (Lin et al., arXiv:2305.08891)."""
+    return DDIMScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        clip_sample=False,
+        set_alpha_to_one=True,
+    )

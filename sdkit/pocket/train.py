@@ -1,0 +1,243 @@
+"""Train Pocket from nothing: `python -m sdkit.pocket.train --preset cpu`.
+
+Three stages, each in its own file: the autoencoder, the tokenizer, and here the text encoder and the UNet together.
+Everything is seeded, resumes after a kill, and ends in a folder that plain diffusers opens. Choices that made the
+difference on two processor cores: Muon, latents cached in shards, single objects first, and a learning rate that is
+flat and then falls to zero, so that a run can be cut short by asking for fewer samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from .autoencoder import psnr, to_pixels, train_autoencoder
+from .checkpoint import load_checkpoint, save_checkpoint
+from .data import batches, pictures, scene
+from .muon import optimizers
+from .presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
+from .tokenizer import build_tokenizer
+from .world import Scene, caption
+
+__all__ = ["export", "main", "train_diffusion"]
+
+_DROPOUT = 0.1  # of captions, replaced by "": guidance needs a model that also knows no words
+_NOISE_WORDS = 0.05  # of captions, with a made-up word put in: unknown words should do little
+_GAMMA = 5.0  # of min-SNR
+_SAMPLES = (
+    "a cat on a purple background",
+    "a red car on a beach, watercolor",
+    "a fox in the snow",
+    "a rocket under a night sky",
+    "three apples on a white background",
+    "a dog to the left of a tree in a meadow",
+    "a blue umbrella on a yellow background, pop art",
+    "a castle at night, stained glass",
+    "an owl, neon",
+    "a whale in the sea, oil painting",
+    "a robot in a city at dusk, pixel art",
+    "a pencil sketch of a bicycle",
+)
+
+
+def _singles(number: int, preset: Preset) -> float:
+    """Extra share of one-object scenes in a shard: the first third of the curriculum is mostly single objects."""
+    return 0.7 if number < preset.shards / 3 else 0.0
+
+
+def _shard(preset: Preset, number: int, vae: AutoencoderKL, folder: Path, device: str) -> tuple[Tensor, list[Scene]]:
+    """Latents `(N, 4, 16, 16)` (scaled) and scenes of one shard, rendered and coded on first use."""
+    first = number * preset.shard
+    scenes = [scene(preset, n, singles=_singles(number, preset)) for n in range(first, first + preset.shard)]
+    path = folder / "latents" / f"{number:03d}.pt"
+    if not path.exists():
+        images = pictures(scenes, preset.side)
+        with torch.no_grad():
+            parts = [vae.encode(to_pixels(p).to(device)).latent_dist.mode().half().cpu() for p in np.array_split(images, max(1, len(images) // 64))]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(torch.cat(parts), path)
+    return torch.load(path, weights_only=True).float() * vae.config.scaling_factor, scenes
+
+
+def _words(scene_: Scene, rng: random.Random) -> str:
+    if rng.random() < _DROPOUT:
+        return ""
+    text = caption(scene_, rng)
+    if rng.random() < _NOISE_WORDS:
+        pieces = text.split()
+        pieces.insert(rng.randrange(len(pieces) + 1), "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))))
+        text = " ".join(pieces)
+    return text
+
+
+def _rate(seen: int, total: int, batch: int) -> float:
+    """Warm up over 100 steps, stay, fall linearly to zero over the last 35 %."""
+    return min(1.0, (seen / batch + 1) / 100, max(0.0, (1 - seen / total) / 0.35))
+
+
+def loss_of(
+    unet: UNet2DConditionModel, text: Tensor, latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator
+) -> Tensor:
+    """Weighted squared error of the predicted velocity ``v = √ᾱ ε - √(1-ᾱ) x0`` (Salimans & Ho, arXiv:2202.00512).
+
+    The weight is that of min-SNR-γ (Hang et al., arXiv:2303.09556) for low noise and 1 for high noise, where min-SNR
+    would vanish and a zero-terminal-SNR schedule must learn most.
+    """
+    batch, device = len(latents), latents.device
+    steps = scheduler.config.num_train_timesteps
+    spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch  # one timestep in each slice
+    t = (spread * steps).long().clamp_(max=steps - 1)[torch.randperm(batch, generator=generator)].to(device)
+    noise = torch.randn(latents.shape, generator=generator).to(device)
+    noisy = scheduler.add_noise(latents, noise, t)
+    velocity = scheduler.get_velocity(latents, noise, t)
+    error = (unet(noisy, t, text).sample.float() - velocity).square().mean((1, 2, 3))  # (B,)
+    alpha = scheduler.alphas_cumprod.to(device)[t]
+    snr = alpha / (1 - alpha)
+    return (error * (snr + 1).clamp(max=_GAMMA) / (snr + 1)).mean()
+
+
+def train_diffusion(
+    preset: Preset, folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, *, device: str = "cpu", seed: int = 0, total: int | None = None
+) -> tuple[CLIPTextModel, UNet2DConditionModel]:
+    """Train (or finish training) text encoder and UNet together; returns their averaged weights."""
+    total = total or preset.samples
+    torch.manual_seed(seed)
+    text, unet = build_text_encoder(preset, len(tokenizer)).to(device), build_unet(preset).to(device)
+    scheduler = build_scheduler()
+    both = torch.nn.ModuleDict({"text": text, "unet": unet})
+    ema = EMAModel(both.parameters(), decay=0.9985, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
+    opts = optimizers(text, unet, lr=preset.lr)
+    path, shadow = folder / "diffusion.pt", folder / "diffusion-ema.pt"
+    seen = load_checkpoint(path, {"both": both}, opts)
+    if seen:
+        ema.load_state_dict(torch.load(shadow, weights_only=True))
+        ema.to(device)
+    saved = sampled = time.monotonic()
+    bar = tqdm(total=total, initial=seen, desc="text encoder + UNet", unit="img", mininterval=10)
+    running = 0.0
+    while seen < total:
+        epoch, shard = divmod(seen // preset.shard, preset.shards)
+        number = shard if not epoch else int(np.random.default_rng([seed, epoch]).permutation(preset.shards)[shard])
+        latents, scenes = _shard(preset, number, vae, folder, device)
+        rng = random.Random(f"{seed}-{seen}")
+        generator = torch.Generator().manual_seed(rng.getrandbits(48))
+        for index in batches(preset.shard, preset.batch, np.random.default_rng([seed, seen])):
+            rate = preset.lr * _rate(seen, total, preset.batch)
+            for opt in opts:
+                for group in opt.param_groups:
+                    group["lr"] = rate
+                opt.zero_grad(set_to_none=True)
+            ids = tokenizer(
+                [_words(scenes[i], rng) for i in index], padding="max_length", truncation=True, return_tensors="pt"
+            ).input_ids.to(device)
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss = loss_of(unet, text(ids).last_hidden_state, latents[index].to(device), scheduler, generator)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+            for opt in opts:
+                opt.step()
+            ema.step(both.parameters())
+            seen += preset.batch
+            running = loss.item() if not running else 0.99 * running + 0.01 * loss.item()
+            bar.update(preset.batch)
+            bar.set_postfix(loss=f"{running:.4f}", rate=f"{rate:.1e}", refresh=False)
+            if seen >= total:
+                break
+            if time.monotonic() - saved > 300:
+                break  # the shard is drawn again from here: its rest is seen in another order
+        if time.monotonic() - saved > 240 or seen >= total:
+            saved = time.monotonic()
+            save_checkpoint(path, {"both": both}, opts, seen)
+            torch.save(ema.state_dict(), shadow.with_suffix(".part"))
+            shadow.with_suffix(".part").replace(shadow)
+            with (folder / "curve.jsonl").open("a") as log:
+                log.write(json.dumps({"seen": seen, "loss": round(running, 5), "time": round(time.time())}) + "\n")
+        if time.monotonic() - sampled > 900:
+            sampled = time.monotonic()
+            ema.store(both.parameters())
+            ema.copy_to(both.parameters())
+            _sheet(assemble(vae, text, tokenizer, unet)).save(folder / f"samples-{seen:08d}.png")
+            ema.restore(both.parameters())
+    bar.close()
+    ema.copy_to(both.parameters())
+    return text.eval(), unet.eval()
+
+
+def assemble(vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
+    """The parts as one plain pipeline."""
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
+    pipe.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(n) for n in range(len(_SAMPLES))]
+    images = pipe(list(_SAMPLES), num_inference_steps=20, guidance_scale=4.0, generator=generators).images
+    side, columns = images[0].width, 4
+    sheet = Image.new("RGB", (columns * side, side * -(-len(images) // columns)))
+    for n, image in enumerate(images):
+        sheet.paste(image, (n % columns * side, n // columns * side))
+    return sheet.resize((sheet.width * 3, sheet.height * 3), Image.Resampling.LANCZOS)
+
+
+def export(pipe: StableDiffusionPipeline, folder: Path) -> None:
+    """Write the pipeline as half-precision safetensors, in files of at most 16 MiB."""
+    pipe.to(dtype=torch.float16)
+    pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="15MB")
+    pipe.to(dtype=torch.float32)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line: every stage that is not finished yet, then export and the facts of the run."""
+    parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.train", description=__doc__)
+    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--folder", type=Path, default=Path("pocket-run"), help="checkpoints, cached latents, samples and the result")
+    parser.add_argument("--samples", type=int, help="train text encoder and UNet on this many scenes (default: the preset's)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args(argv)
+    preset, folder = PRESETS[options.preset], options.folder / options.preset
+    began = time.time()
+    vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
+    tokenizer = build_tokenizer(preset)
+    text, unet = train_diffusion(preset, folder, vae, tokenizer, device=options.device, seed=options.seed, total=options.samples)
+    pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
+    _sheet(pipe).save(folder / "samples-final.png")
+    export(pipe, folder / "weights")
+    fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
+    facts = {
+        "preset": preset.name,
+        "seed": options.seed,
+        "samples": options.samples or preset.samples,
+        "autoencoder_psnr_db": round(psnr(vae, fresh), 2),
+        "hours_of_last_run": round((time.time() - began) / 3600, 2),
+        "device": options.device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
