@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .errors import Cancelled as Cancelled
     from .errors import SdkitError as SdkitError
-    from .generate import generate as generate
-    from .generate import variations as variations
+    from .generation import generate as generate
+    from .generation import variations as variations
     from .models import load as load
     from .result import Result as Result
     from .result import load_result as load_result
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(("Cancelled", "SdkitError"), "errors"),
-    **dict.fromkeys(("generate", "variations"), "generate"),
+    **dict.fromkeys(("generate", "variations"), "generation"),
     "load": "models",
     **dict.fromkeys(("Result", "load_result"), "result"),
     "Settings": "settings",

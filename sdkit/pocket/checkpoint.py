@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import torch
@@ -14,9 +13,13 @@ __all__ = ["load_checkpoint", "save_checkpoint"]
 def save_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer], seen: int) -> None:
     """Write weights, optimizer state and the number of samples seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = {"seen": seen, "modules": {k: m.state_dict() for k, m in modules.items()}, "opts": [o.state_dict() for o in opts]}
+    state = {
+        "seen": seen,
+        "modules": {k: m.state_dict() for k, m in modules.items()},
+        "opts": [o.state_dict() for o in opts],
+    }
     torch.save(state, path.with_suffix(".part"))
-    os.replace(path.with_suffix(".part"), path)
+    path.with_suffix(".part").replace(path)
 
 
 def load_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer]) -> int:

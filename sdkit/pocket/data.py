@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +15,7 @@ from .draw import render
 from .presets import Preset
 from .world import Scene, objects, random_scene
 
-__all__ = ["pictures", "scene"]
+__all__ = ["batches", "pictures", "scene", "training_scenes"]
 
 
 def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool = True) -> Scene:
@@ -22,6 +23,13 @@ def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool =
     rng = Random(f"{preset.name}-{training}-{number}")
     composition = "single" if rng.random() < singles else None
     return random_scene(rng, objects(preset.objects), training=training, composition=composition)
+
+
+def training_scenes(preset: Preset, shard: int) -> list[Scene]:
+    """The scenes of one shard. The first half of the shards holds mostly single objects: names first, then relations."""
+    singles = 0.7 if shard < preset.shards / 2 else 0.0
+    first = shard * preset.shard
+    return [scene(preset, n, singles=singles) for n in range(first, first + preset.shard)]
 
 
 def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:
@@ -33,10 +41,8 @@ def pictures(scenes: list[Scene], side: int) -> NDArray[np.uint8]:
     """Render scenes to `(N, side, side, 3)` bytes."""
     work = [(scenes[i : i + 256], side) for i in range(0, len(scenes), 256)]
     cores = min(os.cpu_count() or 1, len(work))
-    if cores < 2:
+    if cores < 2:  # also for a handful of scenes, where starting processes costs more than drawing
         return np.concatenate([_render(w) for w in work])
-    import multiprocessing
-
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("forkserver")) as pool:
         return np.concatenate(list(pool.map(_render, work)))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def find_font() -> Path:
 # -- objects ------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _glyph(char: str) -> Image.Image:
     font = ImageFont.truetype(str(find_font()), _GLYPH)
     picture = Image.new("RGBA", (160, 160))
@@ -105,7 +105,9 @@ def _rgb(*values: float) -> tuple[int, ...]:
     return tuple(round(255 * v) for v in values)
 
 
-def _hills(draw: ImageDraw.ImageDraw, level: float, height: float, waves: float, phase: float, fill: tuple[int, ...]) -> None:
+def _hills(
+    draw: ImageDraw.ImageDraw, level: float, height: float, waves: float, phase: float, fill: tuple[int, ...]
+) -> None:
     x = np.linspace(0, 1, 65)
     y = level - height * np.sin(2 * np.pi * (waves * x + phase))
     ridge = [(float(a) * _CANVAS, float(b) * _CANVAS) for a, b in zip(x, y, strict=True)]
@@ -121,7 +123,9 @@ def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fill: tuple[i
     draw.ellipse([(_CANVAS * (x - r), _CANVAS * (y - r)), (_CANVAS * (x + r), _CANVAS * (y + r))], fill=fill)
 
 
-def _bar(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float, fill: tuple[int, ...]) -> None:
+def _bar(
+    draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float, fill: tuple[int, ...]
+) -> None:
     draw.rectangle([_CANVAS * left, _CANVAS * top, _CANVAS * right, _CANVAS * bottom], fill=fill)
 
 
@@ -159,10 +163,17 @@ def _snow(rng: np.random.Generator) -> Image.Image:
     picture, draw = _canvas((0.62, 0.76, 0.90), (0.90, 0.94, 0.98))
     _hills(draw, 0.52, 0.05, 1, rng.uniform(), _rgb(0.80, 0.87, 0.94))
     for x in (0.08, 0.24, 0.78, 0.93):
-        x, base, h = x + rng.uniform(-0.02, 0.02), 0.60, rng.uniform(0.22, 0.30)
+        middle, base, h = x + rng.uniform(-0.02, 0.02), 0.60, rng.uniform(0.22, 0.30)
         for k, colour in ((1.0, (0.22, 0.42, 0.40)), (0.62, (0.92, 0.96, 0.99))):
             tip = base - h
-            draw.polygon([(256 * x, 256 * tip), (256 * (x + 0.065 * k), 256 * (tip + h * k)), (256 * (x - 0.065 * k), 256 * (tip + h * k))], fill=_rgb(*colour))
+            draw.polygon(
+                [
+                    (256 * middle, 256 * tip),
+                    (256 * (middle + 0.065 * k), 256 * (tip + h * k)),
+                    (256 * (middle - 0.065 * k), 256 * (tip + h * k)),
+                ],
+                fill=_rgb(*colour),
+            )
     _hills(draw, 0.62, 0.02, 1, rng.uniform(), _rgb(0.96, 0.98, 1.0))
     _hills(draw, 0.82, 0.03, 1, rng.uniform(), _rgb(0.88, 0.93, 0.98))
     return picture
@@ -253,7 +264,13 @@ def _stand(image: Array, item: Item, cast_shadow: bool) -> Array:
     left, top = round(item.x * side - width / 2), round(item.y * side - height / 2)
     if cast_shadow:
         shade = _shadow(round(width * 1.05), max(3, round(side * 0.11)))
-        _blend(image, np.zeros(3, np.float32), shade * 0.33, left - round(width * 0.025), top + height - round(shade.shape[0] * 0.62))
+        _blend(
+            image,
+            np.zeros(3, np.float32),
+            shade * 0.33,
+            left - round(width * 0.025),
+            top + height - round(shade.shape[0] * 0.62),
+        )
     mask = np.zeros((side, side), np.float32)
     _blend(image, rgb, alpha, left, top)
     _blend(mask[..., None], np.ones(1, np.float32), alpha, left, top)
@@ -340,7 +357,9 @@ def _oil_painting(image: Array, mask: Array) -> Array:
 
 def _pixel_art(image: Array, mask: Array) -> Array:
     side, cells = image.shape[0], 22
-    small = Image.fromarray((np.clip(_saturate(image, 1.2), 0, 1) * 255).astype(np.uint8)).resize((cells, cells), Image.Resampling.BOX)
+    small = Image.fromarray((np.clip(_saturate(image, 1.2), 0, 1) * 255).astype(np.uint8)).resize(
+        (cells, cells), Image.Resampling.BOX
+    )
     return np.asarray(small.resize((side, side), Image.Resampling.NEAREST), np.float32) / 255
 
 
@@ -350,7 +369,10 @@ def _pop_art(image: Array, mask: Array) -> Array:
     dots = (np.cos(x) + np.cos(y) > 0.55).astype(np.float32) * (1 - mask)
     vivid = _saturate(image, 1.6)
     flat = vivid + (np.round(vivid * 3) / 3 - vivid) * mask[..., None]  # only objects: plain backgrounds would band
-    flat = flat * (1 - 0.38 * dots[..., None] * (_luma(flat) > 0.35)[..., None]) + (0.28 * dots * (_luma(flat) <= 0.35))[..., None]
+    flat = (
+        flat * (1 - 0.38 * dots[..., None] * (_luma(flat) > 0.35)[..., None])
+        + (0.28 * dots * (_luma(flat) <= 0.35))[..., None]
+    )
     ink = np.clip(_edges(image, mask) * 1.8 - 0.45, 0, 1)[..., None]
     return flat * (1 - ink)
 
@@ -377,12 +399,16 @@ def _stained_glass(image: Array, mask: Array) -> Array:
     label = cell + count * (mask > 0.5)
     flat = label.ravel()
     area = np.maximum(np.bincount(flat, minlength=2 * count), 1)
-    mean = np.stack([np.bincount(flat, image[..., c].ravel(), 2 * count) / area for c in range(3)], -1).astype(np.float32)
+    mean = np.stack([np.bincount(flat, image[..., c].ravel(), 2 * count) / area for c in range(3)], -1).astype(
+        np.float32
+    )
     glass = mean[label] * (1 - 0.5 * mask[..., None]) + image * (0.5 * mask[..., None])
     step = max(1, side // 64)
     lead = (label != np.roll(label, step, 0)) | (label != np.roll(label, step, 1))
     lead[:step], lead[:, :step] = False, False
-    lead &= (mask < 0.5) | (np.roll(mask, step, 0) < 0.5) | (np.roll(mask, step, 1) < 0.5)  # an object's panes are fused
+    lead &= (
+        (mask < 0.5) | (np.roll(mask, step, 0) < 0.5) | (np.roll(mask, step, 1) < 0.5)
+    )  # an object's panes are fused
     return np.clip(_saturate(glass, 1.7) * 1.08, 0, 1) * (1 - 0.85 * lead[..., None])
 
 

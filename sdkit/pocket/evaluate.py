@@ -9,20 +9,19 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from . import path as shipped
 from .autoencoder import psnr, to_pixels
-from .data import pictures, scene
+from .data import pictures, scene, training_scenes
 from .judge import Judge, Verdict, train_judge
 from .presets import PRESETS, Preset
-from .world import STYLES, Scene, caption, held_out, objects, random_scene
+from .world import Scene, caption, held_out, objects, random_scene
 
 __all__ = ["Question", "main", "questions", "score"]
 
@@ -107,7 +106,9 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     """Fréchet distance between Gaussians fitted to features `(N, D)`: ``|μa-μb|² + tr(Σa + Σb - 2(ΣaΣb)^½)``."""
     mean = float(np.square(a.mean(0) - b.mean(0)).sum())
     ca, cb = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
-    root = np.sqrt(np.clip(np.linalg.eigvals(ca @ cb).real, 0, None)).sum()  # eigenvalues of a product of covariances are ≥ 0
+    root = np.sqrt(
+        np.clip(np.linalg.eigvals(ca @ cb).real, 0, None)
+    ).sum()  # eigenvalues of a product of covariances are ≥ 0
     return mean + float(np.trace(ca) + np.trace(cb) - 2 * root)
 
 
@@ -122,9 +123,9 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
         return (tuple(i.kind.name for i in s.items), s.background, s.style)
 
     known: dict[tuple[object, ...], list[Scene]] = {}
-    for n in range(preset.shards * preset.shard):
-        s = scene(preset, n, singles=0.7 if n // preset.shard < preset.shards / 3 else 0.0)
-        known.setdefault(key(s), []).append(s)
+    for shard in range(preset.shards):
+        for s in training_scenes(preset, shard):
+            known.setdefault(key(s), []).append(s)
     rng, close = random.Random(9), 0
     for image, question in zip(images.astype(np.float32), asked, strict=True):
         s = question.scene
@@ -132,7 +133,13 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
         if not near:
             continue
         moved = [
-            replace(s, items=tuple(replace(i, x=i.x + rng.uniform(-0.03, 0.03), y=i.y + rng.uniform(-0.03, 0.03)) for i in s.items), variant=rng.randrange(1 << 16))
+            replace(
+                s,
+                items=tuple(
+                    replace(i, x=i.x + rng.uniform(-0.03, 0.03), y=i.y + rng.uniform(-0.03, 0.03)) for i in s.items
+                ),
+                variant=rng.randrange(1 << 16),
+            )
             for _ in range(2)
         ]
         drawn = pictures([*moved, *near], preset.side).astype(np.float32)
@@ -147,12 +154,20 @@ def generate_all(pipe: object, asked: list[Question], *, steps: int, guidance: f
     for start in range(0, len(asked), batch):
         part = asked[start : start + batch]
         generators = [torch.Generator().manual_seed(start + n) for n in range(len(part))]
-        out = pipe([q.prompt for q in part], num_inference_steps=steps, guidance_scale=guidance, generator=generators, output_type="np").images  # type: ignore[operator]
+        out = pipe(
+            [q.prompt for q in part],
+            num_inference_steps=steps,
+            guidance_scale=guidance,
+            generator=generators,
+            output_type="np",
+        ).images  # type: ignore[operator]
         made.append((out * 255 + 0.5).astype(np.uint8))
     return np.concatenate(made)
 
 
-def report(pipe: object, judge: Judge, preset: Preset, count: int, *, steps: int, guidance: float, seed: int = 0) -> dict[str, object]:
+def report(
+    pipe: object, judge: Judge, preset: Preset, count: int, *, steps: int, guidance: float, seed: int = 0
+) -> dict[str, object]:
     """All rows of the table as plain data."""
     kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
     asked = questions(preset, count, seed=seed)
@@ -163,7 +178,16 @@ def report(pipe: object, judge: Judge, preset: Preset, count: int, *, steps: int
     again = judge.look(to_pixels(pictures([q.scene for q in questions(preset, count, seed=seed + 1)], preset.side)))[1]
     fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
     ours, judges = score(verdicts, asked, kinds), score(own, asked, kinds)
-    rows = {row: {"right": r, "of": n, "percent": round(100 * r / n, 1), "judge": round(100 * judges[row][0] / judges[row][1], 1)} for row, (r, n) in ours.items() if row in judges}
+    rows = {
+        row: {
+            "right": r,
+            "of": n,
+            "percent": round(100 * r / n, 1),
+            "judge": round(100 * judges[row][0] / judges[row][1], 1),
+        }
+        for row, (r, n) in ours.items()
+        if row in judges
+    }
     return {
         "prompts": count,
         "steps": steps,
@@ -179,7 +203,9 @@ def main(argv: list[str] | None = None) -> None:
     """Command line: train the judge if there is none, then print one table and write one JSON."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.evaluate", description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--weights", type=Path, default=Path(shipped()), help="a diffusers folder (default: the shipped Pocket)")
+    parser.add_argument(
+        "--weights", type=Path, default=Path(shipped()), help="a diffusers folder (default: the shipped Pocket)"
+    )
     parser.add_argument("--folder", type=Path, default=Path("pocket-run"), help="where the judge is kept")
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=None)
@@ -202,8 +228,8 @@ def main(argv: list[str] | None = None) -> None:
 def table(facts: dict[str, object]) -> str:
     """The report as a Markdown table."""
     lines = ["| measured | Pocket | judge on rendered scenes | prompts |", "|---|---|---|---|"]
-    for row, v in facts["rows"].items():  # type: ignore[attr-defined]
-        lines.append(f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |")
+    rows: dict[str, dict[str, float]] = facts["rows"]  # type: ignore[assignment]
+    lines += [f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |" for row, v in rows.items()]
     for name in ("autoencoder_psnr_db", "frechet_ratio", "memorised_percent"):
         lines.append(f"| {name.replace('_', ' ')} | {facts[name]} | | |")
     return "\n".join(lines)

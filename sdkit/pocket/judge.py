@@ -70,7 +70,7 @@ class Judge(nn.Module):
         self.kinds = kinds
         self.fine = nn.Sequential(_block(3, 32, 2), _block(32, 64, 2), _block(64, 64), _block(64, 64))  # → 16×16
         self.coarse = nn.Sequential(_block(64, 128, 2), _block(128, 128), _block(128, 128), _block(128, 128))  # → 8×8
-        self.join = nn.Sequential(_block(192, 96), _block(96, 96))
+        self.join = nn.Sequential(nn.Conv2d(192, 96, 1, bias=False), nn.BatchNorm2d(96), nn.SiLU(), _block(96, 96))
         self.cells = nn.Conv2d(96, kinds + 1 + len(_COLOURS), 1)
         self.whole = nn.Linear(256, len(_STYLES) + len(BACKGROUNDS) + len(_NUMBERS))
 
@@ -93,7 +93,14 @@ class Judge(nn.Module):
             cells, whole, feature = self(part)
             where, colours = cells.split([self.kinds + 1, len(_COLOURS)], 1)
             style, background, number = whole.split([len(_STYLES), len(BACKGROUNDS), len(_NUMBERS)], 1)
-            rows = zip(where.softmax(1).numpy(), colours.softmax(1).numpy(), style.argmax(1), background.argmax(1), number.argmax(1), strict=True)
+            rows = zip(
+                where.softmax(1).numpy(),
+                colours.softmax(1).numpy(),
+                style.argmax(1),
+                background.argmax(1),
+                number.argmax(1),
+                strict=True,
+            )
             verdicts += [Verdict(w, c, _STYLES[s], BACKGROUNDS[b], _NUMBERS[n]) for w, c, s, b, n in rows]
             features.append(feature.numpy())
         return verdicts, np.concatenate(features)
@@ -129,7 +136,7 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 60_000, device: 
     bar = tqdm(total=samples, initial=seen, desc="judge", unit="img", mininterval=10)
     while seen < samples:
         scenes = [scene(preset, 50_000_000 + seen + n, training=False) for n in range(chunk)]
-        images = torch.from_numpy(pictures(scenes, 64 if preset.side < 64 else preset.side))
+        images = torch.from_numpy(pictures(scenes, max(preset.side, 64)))
         where, colour, whole = _truth(scenes, kinds)
         model.train()
         for index in torch.randperm(chunk, generator=torch.Generator().manual_seed(seen)).split(batch):

@@ -13,6 +13,8 @@ import json
 import platform
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from .autoencoder import psnr, to_pixels, train_autoencoder
 from .checkpoint import load_checkpoint, save_checkpoint
-from .data import batches, pictures, scene
+from .data import batches, pictures, scene, training_scenes
 from .muon import optimizers
 from .presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
 from .tokenizer import build_tokenizer
@@ -37,6 +39,7 @@ __all__ = ["export", "main", "train_diffusion"]
 _DROPOUT = 0.1  # of captions, replaced by "": guidance needs a model that also knows no words
 _NOISE_WORDS = 0.05  # of captions, with a made-up word put in: unknown words should do little
 _GAMMA = 5.0  # of min-SNR
+_SAVE, _SHOW = 240, 900  # seconds between checkpoints, and between sheets of samples
 _SAMPLES = (
     "a cat on a purple background",
     "a red car on a beach, watercolor",
@@ -53,20 +56,17 @@ _SAMPLES = (
 )
 
 
-def _singles(number: int, preset: Preset) -> float:
-    """Extra share of one-object scenes in a shard: the first third of the curriculum is mostly single objects."""
-    return 0.7 if number < preset.shards / 3 else 0.0
-
-
 def _shard(preset: Preset, number: int, vae: AutoencoderKL, folder: Path, device: str) -> tuple[Tensor, list[Scene]]:
     """Latents `(N, 4, 16, 16)` (scaled) and scenes of one shard, rendered and coded on first use."""
-    first = number * preset.shard
-    scenes = [scene(preset, n, singles=_singles(number, preset)) for n in range(first, first + preset.shard)]
+    scenes = training_scenes(preset, number)
     path = folder / "latents" / f"{number:03d}.pt"
     if not path.exists():
         images = pictures(scenes, preset.side)
         with torch.no_grad():
-            parts = [vae.encode(to_pixels(p).to(device)).latent_dist.mode().half().cpu() for p in np.array_split(images, max(1, len(images) // 64))]
+            parts = [
+                vae.encode(to_pixels(p).to(device)).latent_dist.mode().half().cpu()
+                for p in np.array_split(images, max(1, len(images) // 64))
+            ]
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(torch.cat(parts), path)
     return torch.load(path, weights_only=True).float() * vae.config.scaling_factor, scenes
@@ -78,7 +78,9 @@ def _words(scene_: Scene, rng: random.Random) -> str:
     text = caption(scene_, rng)
     if rng.random() < _NOISE_WORDS:
         pieces = text.split()
-        pieces.insert(rng.randrange(len(pieces) + 1), "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))))
+        pieces.insert(
+            rng.randrange(len(pieces) + 1), "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9)))
+        )
         text = " ".join(pieces)
     return text
 
@@ -109,74 +111,104 @@ def loss_of(
     return (error * (snr + 1).clamp(max=_GAMMA) / (snr + 1)).mean()
 
 
+class Diffusion:
+    """Text encoder and UNet in training: weights, their running average, optimizers, and the way to disk and back."""
+
+    def __init__(self, preset: Preset, vocabulary: int, folder: Path, device: str) -> None:
+        self.preset, self.folder, self.device = preset, folder, device
+        self.text = build_text_encoder(preset, vocabulary).to(device)
+        self.unet = build_unet(preset).to(device)
+        self.both = torch.nn.ModuleDict({"text": self.text, "unet": self.unet})
+        self.opts = optimizers(self.text, self.unet, lr=preset.lr)
+        self.ema = EMAModel(self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True)
+        self.scheduler, self.loss = build_scheduler(), 0.0
+        self.seen = load_checkpoint(folder / "diffusion.pt", {"both": self.both}, self.opts)
+        if self.seen:
+            self.ema.load_state_dict(torch.load(folder / "diffusion-ema.pt", weights_only=True))
+            self.ema.to(device)
+
+    def step(self, ids: Tensor, latents: Tensor, rate: float, generator: torch.Generator) -> None:
+        """Learn from one batch: token ids `(B, 32)` and latents `(B, 4, 16, 16)`."""
+        for opt in self.opts:
+            for group in opt.param_groups:
+                group["lr"] = rate
+            opt.zero_grad(set_to_none=True)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+            hidden = self.text(ids.to(self.device)).last_hidden_state
+            loss = loss_of(self.unet, hidden, latents.to(self.device), self.scheduler, generator)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
+        for opt in self.opts:
+            opt.step()
+        self.ema.step(self.both.parameters())
+        self.seen += len(ids)
+        self.loss += (0.01 if self.loss else 1) * (loss.item() - self.loss)
+
+    def save(self) -> None:
+        """Write a checkpoint and one line of the curve."""
+        save_checkpoint(self.folder / "diffusion.pt", {"both": self.both}, self.opts, self.seen)
+        part = self.folder / "diffusion-ema.part"
+        torch.save(self.ema.state_dict(), part)
+        part.replace(self.folder / "diffusion-ema.pt")
+        with (self.folder / "curve.jsonl").open("a") as log:
+            log.write(json.dumps({"seen": self.seen, "loss": round(self.loss, 5), "time": round(time.time())}) + "\n")
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Hold the running average of the weights inside the block."""
+        self.ema.store(self.both.parameters())
+        self.ema.copy_to(self.both.parameters())
+        try:
+            yield
+        finally:
+            self.ema.restore(self.both.parameters())
+
+
 def train_diffusion(
-    preset: Preset, folder: Path, vae: AutoencoderKL, tokenizer: CLIPTokenizer, *, device: str = "cpu", seed: int = 0, total: int | None = None
+    preset: Preset,
+    folder: Path,
+    vae: AutoencoderKL,
+    tokenizer: CLIPTokenizer,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    total: int | None = None,
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Train (or finish training) text encoder and UNet together; returns their averaged weights."""
     total = total or preset.samples
     torch.manual_seed(seed)
-    text, unet = build_text_encoder(preset, len(tokenizer)).to(device), build_unet(preset).to(device)
-    scheduler = build_scheduler()
-    both = torch.nn.ModuleDict({"text": text, "unet": unet})
-    ema = EMAModel(both.parameters(), decay=0.9985, use_ema_warmup=True, inv_gamma=1.0, power=0.75, foreach=True)
-    opts = optimizers(text, unet, lr=preset.lr)
-    path, shadow = folder / "diffusion.pt", folder / "diffusion-ema.pt"
-    seen = load_checkpoint(path, {"both": both}, opts)
-    if seen:
-        ema.load_state_dict(torch.load(shadow, weights_only=True))
-        ema.to(device)
+    run = Diffusion(preset, len(tokenizer), folder, device)
     saved = sampled = time.monotonic()
-    bar = tqdm(total=total, initial=seen, desc="text encoder + UNet", unit="img", mininterval=10)
-    running = 0.0
-    while seen < total:
-        epoch, shard = divmod(seen // preset.shard, preset.shards)
+    bar = tqdm(total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10)
+    while run.seen < total:
+        epoch, shard = divmod(run.seen // preset.shard, preset.shards)
         number = shard if not epoch else int(np.random.default_rng([seed, epoch]).permutation(preset.shards)[shard])
         latents, scenes = _shard(preset, number, vae, folder, device)
-        rng = random.Random(f"{seed}-{seen}")
+        rng = random.Random(f"{seed}-{run.seen}")
         generator = torch.Generator().manual_seed(rng.getrandbits(48))
-        for index in batches(preset.shard, preset.batch, np.random.default_rng([seed, seen])):
-            rate = preset.lr * _rate(seen, total, preset.batch)
-            for opt in opts:
-                for group in opt.param_groups:
-                    group["lr"] = rate
-                opt.zero_grad(set_to_none=True)
-            ids = tokenizer(
-                [_words(scenes[i], rng) for i in index], padding="max_length", truncation=True, return_tensors="pt"
-            ).input_ids.to(device)
-            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-                loss = loss_of(unet, text(ids).last_hidden_state, latents[index].to(device), scheduler, generator)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-            for opt in opts:
-                opt.step()
-            ema.step(both.parameters())
-            seen += preset.batch
-            running = loss.item() if not running else 0.99 * running + 0.01 * loss.item()
+        for index in batches(preset.shard, preset.batch, np.random.default_rng([seed, run.seen])):
+            words = [_words(scenes[i], rng) for i in index]
+            ids = tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            run.step(ids, latents[index], preset.lr * _rate(run.seen, total, preset.batch), generator)
             bar.update(preset.batch)
-            bar.set_postfix(loss=f"{running:.4f}", rate=f"{rate:.1e}", refresh=False)
-            if seen >= total:
-                break
-            if time.monotonic() - saved > 300:
-                break  # the shard is drawn again from here: its rest is seen in another order
-        if time.monotonic() - saved > 240 or seen >= total:
+            bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
+            if run.seen >= total or time.monotonic() - saved > _SAVE:
+                break  # a shard that is broken off goes on in another order
+        if run.seen >= total or time.monotonic() - saved > _SAVE:
             saved = time.monotonic()
-            save_checkpoint(path, {"both": both}, opts, seen)
-            torch.save(ema.state_dict(), shadow.with_suffix(".part"))
-            shadow.with_suffix(".part").replace(shadow)
-            with (folder / "curve.jsonl").open("a") as log:
-                log.write(json.dumps({"seen": seen, "loss": round(running, 5), "time": round(time.time())}) + "\n")
-        if time.monotonic() - sampled > 900:
+            run.save()
+        if time.monotonic() - sampled > _SHOW:
             sampled = time.monotonic()
-            ema.store(both.parameters())
-            ema.copy_to(both.parameters())
-            _sheet(assemble(vae, text, tokenizer, unet)).save(folder / f"samples-{seen:08d}.png")
-            ema.restore(both.parameters())
+            with run.averaged():
+                _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(folder / f"samples-{run.seen:08d}.png")
     bar.close()
-    ema.copy_to(both.parameters())
-    return text.eval(), unet.eval()
+    run.ema.copy_to(run.both.parameters())
+    return run.text.eval(), run.unet.eval()
 
 
-def assemble(vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
+def assemble(
+    vae: AutoencoderKL, text: CLIPTextModel, tokenizer: CLIPTokenizer, unet: UNet2DConditionModel
+) -> StableDiffusionPipeline:
     """The parts as one plain pipeline."""
     return StableDiffusionPipeline(
         vae=vae,
@@ -212,8 +244,12 @@ def main(argv: list[str] | None = None) -> None:
     """Command line: every stage that is not finished yet, then export and the facts of the run."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.train", description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
-    parser.add_argument("--folder", type=Path, default=Path("pocket-run"), help="checkpoints, cached latents, samples and the result")
-    parser.add_argument("--samples", type=int, help="train text encoder and UNet on this many scenes (default: the preset's)")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("pocket-run"), help="checkpoints, cached latents, samples and the result"
+    )
+    parser.add_argument(
+        "--samples", type=int, help="train text encoder and UNet on this many scenes (default: the preset's)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(argv)
@@ -221,7 +257,9 @@ def main(argv: list[str] | None = None) -> None:
     began = time.time()
     vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
     tokenizer = build_tokenizer(preset)
-    text, unet = train_diffusion(preset, folder, vae, tokenizer, device=options.device, seed=options.seed, total=options.samples)
+    text, unet = train_diffusion(
+        preset, folder, vae, tokenizer, device=options.device, seed=options.seed, total=options.samples
+    )
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
     _sheet(pipe).save(folder / "samples-final.png")
     export(pipe, folder / "weights")

@@ -136,7 +136,10 @@ BACKGROUNDS: tuple[str, ...] = (*COLOURS, *PLACES)
 # style → ways to write it as a clause, and as a noun that takes "of"
 STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "plain": ((), ("picture", "photo", "image", "illustration", "emoji")),
-    "pencil sketch": (("pencil sketch", "sketch", "pencil drawing", "in pencil"), ("pencil sketch", "sketch", "pencil drawing")),
+    "pencil sketch": (
+        ("pencil sketch", "sketch", "pencil drawing", "in pencil"),
+        ("pencil sketch", "sketch", "pencil drawing"),
+    ),
     "watercolor": (
         ("watercolor", "watercolour", "watercolor painting", "in watercolor"),
         ("watercolor", "watercolour", "watercolor painting"),
@@ -145,7 +148,10 @@ STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "pixel art": (("pixel art", "8-bit", "in pixel art style", "pixelated"), ("pixel art", "pixel art picture")),
     "pop art": (("pop art", "comic style", "in pop art style", "comic"), ("pop art picture", "comic", "pop art")),
     "neon": (("neon", "neon lights", "neon sign", "glowing neon"), ("neon sign", "neon picture")),
-    "stained glass": (("stained glass", "stained glass window", "in stained glass"), ("stained glass window", "stained glass")),
+    "stained glass": (
+        ("stained glass", "stained glass window", "in stained glass"),
+        ("stained glass window", "stained glass"),
+    ),
     "blueprint": (("blueprint", "technical drawing", "as a blueprint"), ("blueprint", "technical drawing")),
 }
 RELATIONS: dict[str, tuple[str, ...]] = {
@@ -185,6 +191,7 @@ class Scene:
 
     @property
     def count(self) -> int:
+        """How many objects stand in the scene."""
         return len(self.items)
 
 
@@ -207,7 +214,9 @@ _STACK = ((0.50, 0.27, 0.44), (0.50, 0.74, 0.44))
 _SCALE = {"small": 0.55, "normal": 1.0, "big": 1.3}
 
 
-def _place(kind: Kind, slot: tuple[float, float, float], rng: Random, *, scale: float, colour: str | None, flip: bool) -> Item:
+def _place(
+    kind: Kind, slot: tuple[float, float, float], rng: Random, *, scale: float, colour: str | None, flip: bool
+) -> Item:
     x, y, size = slot
     jitter = 0.045 if size > 0.5 else 0.025
     wobble = scale * rng.uniform(0.94, 1.06)
@@ -220,7 +229,9 @@ def _colour(kind: Kind, background: str, rng: Random, share: float) -> str | Non
     return rng.choice([c for c in COLOURS if c not in ("gray", background)])
 
 
-def random_scene(rng: Random, kinds: tuple[Kind, ...], *, training: bool = True, composition: str | None = None) -> Scene:
+def random_scene(
+    rng: Random, kinds: tuple[Kind, ...], *, training: bool = True, composition: str | None = None
+) -> Scene:
     """Draw a scene.
 
     Parameters
@@ -244,7 +255,8 @@ def random_scene(rng: Random, kinds: tuple[Kind, ...], *, training: bool = True,
         a, b = _STACK if relation in ("above", "below") else _SLOTS[2]
         slots = (b, a) if relation in ("right", "below") else (a, b)
         items = tuple(
-            _place(k, s, rng, scale=1, colour=_colour(k, background, rng, 0.3), flip=False) for k, s in zip(chosen, slots, strict=True)
+            _place(k, s, rng, scale=1, colour=_colour(k, background, rng, 0.3), flip=False)
+            for k, s in zip(chosen, slots, strict=True)
         )
         return Scene(items, background, style, relation, variant=variant)
     kind = chosen[0]
@@ -287,7 +299,9 @@ def backdrop(scene: Scene, rng: Random) -> str:
     if scene.background in PLACES:
         return rng.choice(PLACES[scene.background])
     name = "grey" if scene.background == "gray" and rng.random() < 0.4 else scene.background
-    form = rng.choices(("on {a} background", "in front of {a} background", "on {a}", "with {a} background"), (6, 1, 1, 2))[0]
+    form = rng.choices(
+        ("on {a} background", "in front of {a} background", "on {a}", "with {a} background"), (6, 1, 1, 2)
+    )[0]
     return form.format(a=_article(name) if "background" in form else name)
 
 

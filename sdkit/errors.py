@@ -1,0 +1,58 @@
+"""Every error sdkit raises on purpose, so that one ``except SdkitError`` catches them all.
+
+The one decision: each error is also the built-in error a Python programmer would expect there (`ValueError`,
+`OSError`, `ImportError`), so that code which has never heard of sdkit handles it too. The message is always a
+single sentence that names the value, the limit and what to do.
+"""
+
+# ruff: noqa: N818 - the names say what happened; "Error" on each would say it twice
+
+from __future__ import annotations
+
+__all__ = [
+    "BadPicture",
+    "Cancelled",
+    "CannotSave",
+    "InvalidSettings",
+    "MissingExtra",
+    "ModelNotFound",
+    "NumericalError",
+    "SdkitError",
+    "UnsafeCheckpoint",
+]
+
+
+class SdkitError(Exception):
+    """Base of all errors that sdkit raises on purpose."""
+
+
+class InvalidSettings(SdkitError, ValueError):
+    """A setting has a value that no run could use."""
+
+
+class ModelNotFound(SdkitError, OSError):
+    """No model could be found or fetched under the name that was given."""
+
+
+class UnsafeCheckpoint(SdkitError):
+    """A checkpoint could run code when loaded (a pickle, or a custom pipeline)."""
+
+
+class Cancelled(SdkitError):
+    """A run was stopped before its last step; raise it from a callback to stop one."""
+
+
+class BadPicture(SdkitError, ValueError):
+    """A picture cannot be read, or holds no settings."""
+
+
+class CannotSave(SdkitError, OSError):
+    """A file could not be written; nothing was left behind."""
+
+
+class MissingExtra(SdkitError, ImportError):
+    """An optional part of sdkit is not installed."""
+
+
+class NumericalError(SdkitError, ArithmeticError):
+    """A run ended in NaN or infinity, so that there is no picture to show."""

@@ -1,0 +1,331 @@
+"""What a run made: pictures, each with the settings that make it again alone.
+
+The one decision: **a result is a sequence of results.** ``r[2]`` is a `Result` of one picture, so whatever works on
+four drafts (show, save, vary, sweep) works on the one you like, and no second class "picture" has to be learned.
+A result holds only data on the CPU and is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, overload
+
+from sdkit import card
+
+from .errors import BadPicture, CannotSave, InvalidSettings
+from .files import replacing, safe_name
+from .metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_settings
+from .sheet import contact_sheet, flat, preview, resized
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from .settings import Settings
+
+__all__ = ["Result", "load_result"]
+
+_LOSSY_QUALITY: Final = 95
+_PROMPT_IN_REPR: Final = 60
+
+
+class Result(Sequence["Result"]):
+    """Pictures and the exact settings of each.
+
+    In a notebook a result shows itself: one picture, or a sheet of all of them, with the settings below.
+
+    Parameters
+    ----------
+    images
+        The N pictures.
+    settings
+        N settings, in the same order.
+    latents
+        Final latents, shape ``(N, ...)``, e.g. ``(N, 4, 16, 16)``, float16 or float32, on the CPU.
+    seconds
+        Time of each part of the run by name; ``"total"`` is all of it.
+    notes
+        Warnings for the reader, such as words the model does not know.
+    trace, attention
+        What was recorded of the whole run, if anything. A selection of some of the pictures has neither.
+    source, mask
+        The picture and the mask the run started from, if any.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of pictures, settings and latents differ.
+    """
+
+    def __init__(
+        self,
+        images: Iterable[Image.Image],
+        settings: Iterable[Settings],
+        latents: NDArray[np.floating[Any]] | None = None,
+        seconds: Mapping[str, float] | None = None,
+        *,
+        notes: Iterable[str] = (),
+        trace: Any = None,  # a Trace; its module imports this one
+        attention: Any = None,  # AttentionMaps; likewise
+        source: Image.Image | None = None,
+        mask: Image.Image | None = None,
+    ) -> None:
+        self._images, self._settings = tuple(images), tuple(settings)
+        if len(self._images) != len(self._settings):
+            msg = f"{len(self._images)} pictures with {len(self._settings)} settings: give one Settings for each"
+            raise ValueError(msg)
+        if latents is not None and len(latents) != len(self._images):
+            msg = f"{len(self._images)} pictures with latents of shape {latents.shape}: the first axis counts pictures"
+            raise ValueError(msg)
+        self._latents = latents
+        self._timings = dict(seconds or {})
+        self.notes = tuple(notes)
+        self.trace = trace
+        self.attention = attention
+        self.source = source
+        self.mask = mask
+
+    @property
+    def image(self) -> Image.Image:
+        """The first picture."""
+        return self._images[0]
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """All pictures."""
+        return list(self._images)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that make the first picture again."""
+        return self._settings[0]
+
+    @property
+    def all_settings(self) -> list[Settings]:
+        """The settings of every picture."""
+        return list(self._settings)
+
+    @property
+    def latents(self) -> NDArray[np.floating[Any]] | None:
+        """Final latents, ``(N, ...)``, or `None` if they were not kept."""
+        return self._latents
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole run, also for a selection from it; 0 if that is not known."""
+        return self._timings.get("total", sum(self._timings.values()))
+
+    @property
+    def timings(self) -> dict[str, float]:
+        """Seconds of each part of the run by name."""
+        return dict(self._timings)
+
+    def __len__(self) -> int:
+        """Count the pictures."""
+        return len(self._images)
+
+    @overload
+    def __getitem__(self, index: int) -> Result: ...
+    @overload
+    def __getitem__(self, index: slice) -> Result: ...
+    def __getitem__(self, index: int | slice) -> Result:
+        """Select one picture or several, as a result of their own."""
+        if not isinstance(index, slice):
+            position = range(len(self))[index]  # counts from the end for negative ones, and checks the bounds
+            index = slice(position, position + 1)
+        whole = range(len(self))[index] == range(len(self))
+        return Result(
+            self._images[index],
+            self._settings[index],
+            None if self._latents is None else self._latents[index],
+            self._timings,
+            notes=self.notes,
+            trace=self.trace if whole else None,
+            attention=self.attention if whole else None,
+            source=self.source,
+            mask=self.mask,
+        )
+
+    def sheet(self, columns: int | None = None, scale: float | None = None) -> Image.Image:
+        """Return all pictures on one contact sheet.
+
+        Parameters
+        ----------
+        columns
+            Pictures in a row; by default up to four, or a square for more than eight.
+        scale
+            Enlargement of each picture, above 0 up to 64. By default small pictures are brought to 256 pixels.
+
+        Returns
+        -------
+        PIL.Image.Image
+            RGB on white, 8 pixels between pictures; pictures of different sizes are centred in equal cells.
+
+        Raises
+        ------
+        InvalidSettings
+            For no pictures, no columns, or a scale outside its limits.
+        """
+        return contact_sheet(self._images, columns, scale)
+
+    def save(self, path: str | os.PathLike[str], *, scale: float = 1) -> Path | list[Path]:
+        """Write the picture with its settings inside; several pictures become ``name-0.png``, ``name-1.png`` …
+
+        Parameters
+        ----------
+        path
+            File name ending in ``.png`` (exact), ``.webp`` or ``.jpg`` (small). Existing files are replaced.
+        scale
+            Enlargement, e.g. 4 for the slides of a talk. The settings inside stay those of the run.
+
+        Returns
+        -------
+        pathlib.Path or list of pathlib.Path
+            What was written.
+
+        Raises
+        ------
+        CannotSave
+            For another suffix, a missing folder, or a full disk. All files are written, or none is changed.
+        """
+        path = Path(path)
+        kind = _format(path.name, path.suffix)
+        if len(self) == 1:
+            return self._write([path], kind, scale)[0]
+        paths = [path.with_name(f"{path.stem}-{index}{path.suffix}") for index in range(len(self))]
+        return self._write(paths, kind, scale)
+
+    def save_all(self, folder: str | os.PathLike[str], *, suffix: str = ".png", scale: float = 1) -> list[Path]:
+        """Write each picture into a folder under a name made from its prompt and seed; nothing there is replaced.
+
+        Parameters
+        ----------
+        folder
+            An existing folder.
+        suffix, scale
+            As for `save`.
+
+        Returns
+        -------
+        list of pathlib.Path
+            What was written.
+
+        Raises
+        ------
+        CannotSave
+            As for `save`.
+        """
+        kind = _format(suffix, suffix)
+        paths: list[Path] = []
+        taken: set[str] = set()
+        for settings in self._settings:
+            stem = safe_name(settings.prompt, settings.seed)
+            name, number = f"{stem}{suffix}", 1
+            # Compared without case: to macOS and Windows "Cat-1.png" and "cat-1.png" are one file.
+            while name.casefold() in taken or os.path.lexists(Path(folder) / name):
+                number += 1
+                name = f"{stem}-{number}{suffix}"
+            taken.add(name.casefold())
+            paths.append(Path(folder) / name)
+        return self._write(paths, kind, scale)
+
+    def __repr__(self) -> str:
+        """Describe the result in one line."""
+        if not self._images:
+            return "<Result: no pictures>"
+        count = "1 picture" if len(self) == 1 else f"{len(self)} pictures"
+        prompt = self.settings.prompt
+        prompt = prompt if len(prompt) <= _PROMPT_IN_REPR else prompt[:_PROMPT_IN_REPR] + "…"
+        return f"<Result: {count}, {prompt!r}, {card.caption(self._settings, self.seconds)}>"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """Show the pictures in a notebook: one HTML card with one preview."""
+        del include, exclude  # one representation: there is nothing to choose from
+        bundle = {"text/plain": repr(self)}
+        if self._images:
+            try:
+                bundle["text/html"] = card.figure(preview(self._images), self._settings, self.seconds, self.notes)
+            except Exception as error:  # noqa: BLE001 - an error here would hide the result it should show
+                bundle["text/plain"] += f" (no preview: {type(error).__name__})"
+        return bundle
+
+    def _write(self, paths: list[Path], kind: str, scale: float) -> list[Path]:
+        with ExitStack() as stack:
+            # The files get their names when the stack ends well: one failure, and none of them is touched.
+            for path, image, settings in zip(paths, self._images, self._settings, strict=True):
+                temporary = stack.enter_context(replacing(path))
+                _encode(resized(image, scale), _with_size(settings, image), kind, temporary)
+        return paths
+
+
+def load_result(path: str | os.PathLike[str]) -> Result:
+    """Read a picture with its settings from a file made by sdkit, A1111 or Forge.
+
+    Parameters
+    ----------
+    path
+        A PNG, JPEG or WebP file.
+
+    Returns
+    -------
+    Result
+        One picture, without latents and timings. A sampler that sdkit does not have is told in ``notes``.
+
+    Raises
+    ------
+    BadPicture
+        If the file cannot be read, is no picture, or holds no settings.
+    """
+    image = open_picture(path)
+    try:
+        settings, extra = read_settings(image)
+    except BadPicture as error:
+        msg = f"'{os.fspath(path)}': {error}"
+        raise BadPicture(msg) from error
+    notes = []
+    if "Sampler" in extra and settings.scheduler is None:
+        notes.append(f"sampler {extra['Sampler']!r} has no counterpart here: the pipeline's own scheduler will be used")
+    image = image.copy() if image.mode in {"RGB", "RGBA", "L"} else image.convert("RGB")
+    image.info.clear()  # the settings are in the result; a copy here would go stale and be saved again
+    return Result([image], [_with_size(settings, image)], notes=notes)
+
+
+def _with_size(settings: Settings, image: Image.Image) -> Settings:
+    """Fill in a missing size from the picture, unless no run could have made that size."""
+    if settings.width and settings.height:
+        return settings
+    try:
+        return settings.replace(width=image.width, height=image.height)
+    except InvalidSettings:
+        return settings
+
+
+def _format(name: str, suffix: str) -> str:
+    """Return Pillow's name of the format that a suffix asks for."""
+    kind = FORMATS.get(suffix.lower())
+    if kind is None:
+        msg = f"cannot save '{name}': the name must end in .png, .jpg or .webp"
+        raise CannotSave(msg)
+    return kind
+
+
+def _encode(image: Image.Image, settings: Settings, kind: str, path: Path) -> None:
+    """Write one picture into a file that does not exist yet."""
+    options: dict[str, Any]
+    if kind == "PNG":
+        options = {"pnginfo": png_chunks(settings)}
+    else:
+        image = flat(image)
+        options = {"quality": _LOSSY_QUALITY, **exif_and_xmp(settings)}
+    try:
+        with path.open("xb") as file:
+            image.save(file, kind, **options)
+    except ValueError as error:  # Pillow's way to say that a prompt is too long for JPEG, or a side for WebP
+        msg = f"cannot save as {kind} ({error}): save as .png, which has no such limit"
+        raise CannotSave(msg) from error

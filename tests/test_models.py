@@ -1,0 +1,171 @@
+"""load(): Pocket by default, everything else looked at before it is opened."""
+
+import json
+import pickle
+import socket
+
+import pytest
+import torch
+
+import sdkit
+from sdkit.errors import ModelNotFound, UnsafeCheckpoint
+from sdkit.models import _explained, defaults, load, model_name
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise OSError("network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_pocket_is_a_plain_pipeline(pocket):
+    from diffusers import StableDiffusionPipeline
+
+    assert type(pocket) is StableDiffusionPipeline
+    assert pocket.dtype == torch.float32
+    assert model_name(pocket) == "pocket"
+    own = defaults(pocket)
+    assert (own.width, own.height, own.scheduler) == (64, 64, "ddim")
+
+
+def test_plain_diffusers_opens_pocket():
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(sdkit.pocket.path())
+    assert model_name(pipe) == "pocket"
+
+
+def test_a_folder_of_ones_own(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "mine")
+    pipe = load(tmp_path / "mine")
+    assert model_name(pipe) == "mine"
+    assert defaults(pipe).steps == 50  # diffusers' own
+    assert sdkit.generate(pipe, "a cat", steps=2, progress=False).image.size == (32, 32)
+    assert sdkit.generate(pipe, "a cat", steps=2, progress=False).settings.model == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("nothing-here", "neither a folder, a file nor a hub id of the form owner/name"),
+        ("/no/such/model.safetensors", "There is no file or folder"),
+        ("./no/such/folder", "There is no file or folder"),
+        ("a/b/c", "There is no file or folder"),
+        ("model.ckpt", "There is no file or folder"),
+    ],
+)
+def test_names_that_lead_nowhere(name, sentence):
+    with pytest.raises(ModelNotFound, match=sentence):
+        load(name)
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".pt", ".pth", ".bin", ".pkl"])
+def test_pickles_are_refused_unopened(tmp_path, suffix):
+    canary = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self):
+            return (open, (str(canary), "w"))
+
+    file = tmp_path / f"model{suffix}"
+    file.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(UnsafeCheckpoint, match="is a pickle, which can run code when it is opened; convert it"):
+        load(file)
+    assert not canary.exists()
+
+
+def test_a_folder_with_only_a_pickle(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "mine")
+    unet = tmp_path / "mine" / "unet"
+    for file in unet.glob("*.safetensors"):
+        file.unlink()
+    (unet / "diffusion_pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(UnsafeCheckpoint, match="mine/unet holds only a pickle"):
+        load(tmp_path / "mine")
+
+
+def test_a_folder_that_brings_code(tiny, tmp_path):
+    folder = tmp_path / "mine"
+    tiny.save_pretrained(folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps({**index, "unet": ["my_unet", "UNet"]}))
+    with pytest.raises(UnsafeCheckpoint, match="mine/unet brings its own code"):
+        load(folder)
+    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "Mine"]}))
+    with pytest.raises(UnsafeCheckpoint, match="asks for its own pipeline code"):
+        load(folder)
+
+
+def test_incomplete_folders(tiny, tmp_path):
+    with pytest.raises(ModelNotFound, match="has no model_index.json"):
+        load(tmp_path)
+    tiny.save_pretrained(tmp_path / "mine")
+    import shutil
+
+    shutil.rmtree(tmp_path / "mine" / "vae")
+    with pytest.raises(ModelNotFound, match="lacks its part 'vae'"):
+        load(tmp_path / "mine")
+    (tmp_path / "mine" / "model_index.json").write_text("{")
+    with pytest.raises(ModelNotFound, match="is not valid JSON"):
+        load(tmp_path / "mine")
+
+
+def test_truncated_weights(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path / "mine")
+    file = next((tmp_path / "mine" / "unet").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelNotFound, match="damaged|could not be loaded"):
+        load(tmp_path / "mine")
+
+
+def test_single_files_that_are_none(tmp_path):
+    from safetensors.torch import save_file
+
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10\x00")
+    with pytest.raises(ModelNotFound, match="damaged or cut short"):
+        load(tmp_path / "cut.safetensors")
+    save_file({"lora_unet_down.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
+    with pytest.raises(ModelNotFound, match="perhaps a LoRA"):
+        load(tmp_path / "lora.safetensors")
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ModelNotFound, match="is not a .safetensors file"):
+        load(tmp_path / "notes.txt")
+
+
+def test_a_hub_id_without_network(no_network, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    with pytest.raises(
+        ModelNotFound, match="'somebody/something' is not on this machine and the hub cannot be reached; connect once"
+    ):
+        load("somebody/something")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("GatedRepoError", "is gated: accept its licence"),
+        ("RepositoryNotFoundError", "The hub has no model 'a/b'"),
+        ("RevisionNotFoundError", "has no such revision"),
+        ("LocalEntryNotFoundError", "the hub cannot be reached"),
+    ],
+)
+def test_what_the_hub_says_in_one_sentence(name, sentence):
+    from huggingface_hub import errors
+
+    kind = getattr(errors, name)
+    raised = kind.__new__(kind)
+    Exception.__init__(raised, "long story\nwith lines")
+    told = str(_explained(raised, "a/b"))
+    assert sentence in told
+    assert "\n" not in told
+
+
+def test_devices():
+    with pytest.raises(ModelNotFound, match="'quantum' is not a device; choose cuda, mps or cpu"):
+        load(device="quantum")
+    if not torch.cuda.is_available():
+        with pytest.raises(ModelNotFound, match="The device 'cuda' is not available here; use device='cpu'"):
+            load(device="cuda")

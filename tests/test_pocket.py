@@ -1,0 +1,277 @@
+"""Pocket: its world, its words, its training script end to end at a tiny size, and the weights that ship."""
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import sdkit
+from sdkit.pocket import world
+from sdkit.pocket.draw import render
+from sdkit.pocket.world import (
+    BACKGROUNDS,
+    COLOURS,
+    STYLES,
+    Item,
+    Scene,
+    caption,
+    held_out,
+    objects,
+    random_scene,
+    words,
+)
+
+WEIGHTS = Path(sdkit.pocket.path())
+
+
+def scenes(count, **options):
+    rng = random.Random(5)
+    return [random_scene(rng, objects(64), **options) for _ in range(count)]
+
+
+def test_the_world_is_as_large_as_it_says():
+    assert len(world.WORLD) >= 200
+    assert len({k.name for k in world.WORLD}) == len({k.glyph for k in world.WORLD}) == len(world.WORLD)
+    assert len(COLOURS) == 10
+    assert len(world.PLACES) >= 5
+    assert len(STYLES) == 1 + 8
+    assert all(k.home in BACKGROUNDS for k in world.WORLD)
+    with pytest.raises(ValueError, match="0 objects were asked for; the world holds"):
+        objects(0)
+
+
+def test_every_object_has_a_glyph():
+    for kind in world.WORLD:
+        masks = render(Scene((Item(kind, 0.5, 0.5, 0.6),), "white"), 64).masks
+        assert 0.05 < masks[0].mean() < 0.5, kind.name
+
+
+def test_training_never_sees_a_held_out_combination():
+    combinations = 0
+    for s in scenes(3000):
+        names = [i.kind.name for i in s.items]
+        assert not any(held_out(n, s.style) for n in names)
+        if s.relation:
+            assert not held_out(*names)
+    for a in objects(64):
+        combinations += sum(held_out(a.name, style) for style in STYLES)
+    assert 15 <= combinations <= 60  # of 576: enough to measure, few enough to learn the rest
+    assert held_out("cat", "neon") == held_out("neon", "cat")
+
+
+def test_captions_say_what_the_scene_shows():
+    rng = random.Random(1)
+    known = set(words(objects(64)))
+    for s in scenes(500, training=False):
+        text = caption(s, rng, name_home=True)
+        assert set(text.replace(",", " ").replace("-", " ").split()) <= known, text
+        assert any(n in text for n in (s.items[0].kind.name, s.items[0].kind.plural))
+        if s.relation:
+            assert s.items[1].kind.name in text
+        if s.items[0].colour:
+            assert s.items[0].colour in text
+
+
+def test_relations_are_true_in_the_picture():
+    for s in scenes(400, composition="pair"):
+        a, b = s.items
+        holds = {"left": a.x < b.x, "beside": a.x < b.x, "right": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}
+        assert holds[s.relation]
+
+
+def test_scenes_and_pictures_repeat_from_their_seed():
+    assert scenes(20) == scenes(20)
+    s = scenes(1)[0]
+    assert (render(s).image == render(s).image).all()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_styles_change_the_picture_and_stay_in_range(style):
+    s = Scene((Item(objects(1)[0], 0.5, 0.55, 0.66),), "orange", style)
+    made, plain = render(s, 64).image, render(replace(s, style="plain"), 64).image
+    assert made.shape == (64, 64, 3)
+    assert made.min() >= 0
+    assert made.max() <= 1
+    assert (np.abs(made - plain).mean() > 0.02) == (style != "plain")
+
+
+def test_a_colour_word_changes_the_object_only():
+    car = next(k for k in world.WORLD if k.name == "car")
+    red, blue = (render(Scene((Item(car, 0.5, 0.5, 0.6, c),), "white"), 64) for c in ("red", "blue"))
+    changed = np.abs(red.image - blue.image).max(-1) > 0.02
+    assert changed[red.masks[0] == 0].sum() == 0
+    inside = blue.image[changed].mean(0)
+    assert inside[2] > inside[0]
+
+
+def test_sizes_are_checked():
+    with pytest.raises(ValueError, match="A scene of 8 pixels was asked for; choose 16 to 512"):
+        render(scenes(1)[0], 8)
+
+
+# -- the words -----------------------------------------------------------------------------------------------------
+
+
+def test_vocabulary_and_unknown_words():
+    known = sdkit.pocket.vocabulary()
+    assert list(known) == sorted(set(known))
+    assert {"cat", "watercolor", "watercolour", "snow", "grey", "three"} <= set(known)
+    assert sdkit.pocket.unknown_words("a red cat, watercolour!") == {}
+    assert sdkit.pocket.unknown_words("A giraff and a quasar") == {"giraff": ("giraffe", "giraffes"), "quasar": ()}
+
+
+def test_every_known_word_is_one_token(pocket):
+    for word in sdkit.pocket.vocabulary():
+        assert len(pocket.tokenizer(word).input_ids) == 3, word
+
+
+@pytest.mark.parametrize("text", ["", "日本語", "🐈", "naïve café", "a" * 500, "\x00\x01", "8-bit"])
+def test_any_text_has_an_encoding(pocket, text):
+    ids = pocket.tokenizer(text, padding="max_length", truncation=True).input_ids
+    assert len(ids) == 32
+    assert max(ids) < pocket.text_encoder.config.vocab_size
+
+
+# -- the weights that ship -------------------------------------------------------------------------------------------
+
+
+def test_weights_are_small_and_safe():
+    files = [f for f in WEIGHTS.rglob("*") if f.is_file()]
+    assert {f.suffix for f in files} <= {".json", ".safetensors", ".txt"}
+    assert sum(f.stat().st_size for f in files) <= 40e6
+    assert max(f.stat().st_size for f in files) <= 16 * 2**20
+
+
+def test_weights_are_half_precision():
+    from safetensors import safe_open
+
+    for file in WEIGHTS.rglob("*.safetensors"):
+        with safe_open(file, "pt") as f:
+            assert {f.get_slice(k).get_dtype() for k in f.keys()} <= {"F16", "I64"}  # noqa: SIM118
+
+
+def test_pocket_paints_the_background_it_is_told(pocket):
+    """The simplest thing that a prompt can ask for, measured on the picture itself, without the judge."""
+    right = 0
+    asked = [c for c in COLOURS if c not in ("gray", "white", "black")]
+    for n, colour in enumerate(asked):
+        image = sdkit.generate(pocket, f"a cat on a {colour} background", seed=n, progress=False).image
+        corner = np.asarray(image, float)[4:12, 4:60].mean((0, 1)) / 255
+        nearest = min(COLOURS, key=lambda c: np.square(np.array(COLOURS[c]) - corner).sum())
+        right += nearest == colour
+    assert right >= len(asked) - 1
+
+
+# -- the training script ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    from sdkit.pocket.train import main
+
+    folder = tmp_path_factory.mktemp("run")
+    main(["--preset", "tiny", "--folder", str(folder)])
+    return folder / "tiny"
+
+
+def test_the_whole_recipe_runs_and_diffusers_opens_the_result(trained):
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    assert sdkit.generate(pipe, "a cat", steps=2, progress=False).image.size == (32, 32)
+    assert (trained / "samples-final.png").exists()
+    assert (trained / "facts.json").exists()
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(trained):
+    from sdkit.pocket.checkpoint import load_checkpoint
+    from sdkit.pocket.muon import optimizers
+    from sdkit.pocket.presets import PRESETS, build_text_encoder, build_unet
+    from sdkit.pocket.tokenizer import build_tokenizer
+    from sdkit.pocket.train import train_diffusion
+
+    preset = PRESETS["tiny"]
+    tokenizer = build_tokenizer(preset)
+    both = torch.nn.ModuleDict({"text": build_text_encoder(preset, len(tokenizer)), "unet": build_unet(preset)})
+    opts = optimizers(both["text"], both["unet"], lr=preset.lr)
+    assert load_checkpoint(trained / "diffusion.pt", {"both": both}, opts) == preset.samples
+    saved = both["unet"].conv_in.weight.detach().clone()
+    (trained / "diffusion.part").write_bytes(b"half a file")  # what a kill leaves behind must not matter
+    from diffusers import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(trained / "weights" / "vae")
+    train_diffusion(preset, trained, vae, tokenizer, total=preset.samples + 2 * preset.batch)
+    assert load_checkpoint(trained / "diffusion.pt", {"both": both}, opts) == preset.samples + 2 * preset.batch
+    assert 0 < (both["unet"].conv_in.weight - saved).abs().max() < 0.1
+
+
+def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
+    from sdkit.pocket.evaluate import Question, questions, score
+    from sdkit.pocket.judge import Verdict
+    from sdkit.pocket.presets import PRESETS
+
+    asked = questions(replace(PRESETS["cpu"]), 40)
+    assert len({q.prompt for q in asked}) > 30
+    assert any(q.unseen for q in asked)
+    kinds = {k.name: i for i, k in enumerate(objects(64))}
+
+    def verdict(scene, shift):
+        """A judge who sees every object `shift` kinds further down the list."""
+        where = np.zeros((65, 16, 16), np.float32)
+        colours = np.zeros((11, 16, 16), np.float32)
+        for item in scene.items:
+            x, y = int(item.x * 16), int(item.y * 16)
+            where[(kinds[item.kind.name] + shift) % 64, y, x] = 1
+            colours[("natural", *COLOURS).index(item.colour or "natural"), y, x] = 1
+        return Verdict(where, colours, scene.style, scene.background, scene.count)
+
+    perfect = score([verdict(q.scene, 0) for q in asked], asked, kinds)
+    assert all(right == of for right, of in perfect.values())
+    wrong = score([verdict(q.scene, 1) for q in asked], asked, kinds)
+    assert wrong["single object"][0] == 0
+    assert wrong["two objects, both right"][0] == 0
+    assert wrong["style"] == perfect["style"]
+    assert isinstance(asked[0], Question)
+
+
+def test_frechet_distance_against_the_closed_form():
+    from sdkit.pocket.evaluate import frechet
+
+    rng = np.random.default_rng(0)
+    a = rng.normal(0, 1, (40_000, 3))
+    b = rng.normal(2, 3, (40_000, 3))
+    assert frechet(a, b) == pytest.approx(
+        3 * (2**2 + (3 - 1) ** 2), rel=0.03
+    )  # per axis (μ difference)² + (σ difference)²
+    assert frechet(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_muon_makes_updates_orthogonal():
+    from sdkit.pocket.muon import orthogonalised
+
+    for shape in ((8, 30), (30, 8), (12, 12)):
+        values = torch.linalg.svdvals(orthogonalised(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+        assert values.min() > 0.6
+        assert values.max() < 1.3
+
+
+def test_muon_learns_a_least_squares_problem():
+    from sdkit.pocket.muon import optimizers
+
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(16, 16)
+    x, target = torch.randn(64, 16), torch.randn(16, 16)
+    opts = optimizers(layer, lr=0.02)
+    losses = []
+    for _ in range(200):
+        loss = (layer(x) - x @ target).square().mean()
+        losses.append(float(loss))
+        for opt in opts:
+            opt.zero_grad()
+        loss.backward()
+        for opt in opts:
+            opt.step()
+    assert losses[-1] < 0.05 * losses[0]
