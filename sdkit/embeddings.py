@@ -41,9 +41,12 @@ def encode(pipe: Any, prompts: list[str], negative_prompts: list[str] | None) ->
 
     Parameters
     ----------
-    pipe : diffusers.DiffusionPipeline
-    prompts : one for each picture.
-    negative_prompts : one for each picture, or None where there is no guidance.
+    pipe
+        Diffusers.DiffusionPipeline
+    prompts
+        One for each picture.
+    negative_prompts
+        One for each picture, or None where there is no guidance.
 
     Returns
     -------

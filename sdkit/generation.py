@@ -55,16 +55,25 @@ def generate(
 
     Parameters
     ----------
-    pipe : a diffusers pipeline, from `sdkit.load()` or your own.
-    prompt : words; `Settings`; a `Result`, to make its pictures again; or a list of words or settings.
-    count : pictures for each prompt, with seeds ``seed``, ``seed + 1``, …
-    image : a picture to start from (image-to-image); it is resized to the settings' size.
-    mask : together with `image`: white is made anew, black is kept (inpainting).
-    on_step : called after every step with the step (from 1), the number of steps, and a function that decodes the
+    pipe
+        A diffusers pipeline, from `sdkit.load()` or your own.
+    prompt
+        Words; `Settings`; a `Result`, to make its pictures again; or a list of words or settings.
+    count
+        Pictures for each prompt, with seeds ``seed``, ``seed + 1``, …
+    image
+        A picture to start from (image-to-image); it is resized to the settings' size.
+    mask
+        Together with `image`: white is made anew, black is kept (inpainting).
+    on_step
+        Called after every step with the step (from 1), the number of steps, and a function that decodes the
         present latents into a picture; raise `Cancelled` (or anything) in it to stop.
-    progress : show a progress bar.
-    batch_size : pictures made together; None makes up to 4 on a processor and up to 8 on a GPU.
-    **changes : fields of `Settings`, such as ``seed=7``, ``steps=20``, ``guidance_scale=5``, ``negative_prompt="…"``,
+    progress
+        Show a progress bar.
+    batch_size
+        Pictures made together; None makes up to 4 on a processor and up to 8 on a GPU.
+    **changes
+        Fields of `Settings`, such as ``seed=7``, ``steps=20``, ``guidance_scale=5``, ``negative_prompt="…"``,
         ``width=``, ``height=``, ``scheduler="euler"``, ``strength=0.6``.
 
     Returns
@@ -123,11 +132,16 @@ def variations(
 
     Parameters
     ----------
-    pipe : the pipeline that made the picture.
-    around : the picture (the first of a `Result`) or its settings.
-    count : number of drafts, 1 or more.
-    amount : how far they stray: 0 is the picture itself, 1 a picture from unrelated noise.
-    **options : as for `generate`.
+    pipe
+        The pipeline that made the picture.
+    around
+        The picture (the first of a `Result`) or its settings.
+    count
+        Number of drafts, 1 or more.
+    amount
+        How far they stray: 0 is the picture itself, 1 a picture from unrelated noise.
+    **options
+        As for `generate`.
 
     Returns
     -------

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,12 +57,17 @@ def load(
 
     Parameters
     ----------
-    name : None for Pocket, the model inside this package; or a hub id such as
+    name
+        None for Pocket, the model inside this package; or a hub id such as
         ``"stable-diffusion-v1-5/stable-diffusion-v1-5"``, a diffusers folder, or a single ``.safetensors`` file.
-    device : ``"cuda"``, ``"mps"``, ``"cpu"``, ``"cuda:1"`` …; None takes the best one there is.
-    dtype : precision of the weights; None takes half precision on a GPU and single precision on a processor.
-    revision : branch, tag or commit of a hub id.
-    variant : for example ``"fp16"``, where a checkpoint offers one.
+    device
+        ``"cuda"``, ``"mps"``, ``"cpu"``, ``"cuda:1"`` …; None takes the best one there is.
+    dtype
+        Precision of the weights; None takes half precision on a GPU and single precision on a processor.
+    revision
+        Branch, tag or commit of a hub id.
+    variant
+        For example ``"fp16"``, where a checkpoint offers one.
 
     Returns
     -------
@@ -214,8 +221,27 @@ def _device(wanted: str | None) -> str:
 def _load_pocket(place: Path, dtype: torch.dtype) -> DiffusionPipeline:
     from diffusers import StableDiffusionPipeline
 
-    pipe: DiffusionPipeline = StableDiffusionPipeline.from_pretrained(str(place), dtype=dtype, local_files_only=True)
+    with _no_bars():  # it takes a moment: bars would only flicker
+        pipe: DiffusionPipeline = StableDiffusionPipeline.from_pretrained(
+            str(place), dtype=dtype, local_files_only=True
+        )
     return pipe
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Hide the loading bars of diffusers and transformers inside the block."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    for log in shown:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log in shown:
+            log.enable_progress_bar()
 
 
 def _load_file(place: Path, dtype: torch.dtype) -> DiffusionPipeline:
@@ -252,11 +278,7 @@ def _load_pretrained(
         pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(
             source, dtype=dtype, revision=revision, variant=variant, use_safetensors=True, trust_remote_code=False
         )
-    except SafetensorError:
-        raise ModelNotFound(
-            f"A weights file of {source!r} is damaged or cut short; copy or download it again."
-        ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise _explained(error, source) from None
     return pipe
 
@@ -269,6 +291,8 @@ def _explained(error: Exception, source: str) -> Exception:
         names |= {k.__name__ for k in type(seen).__mro__}
         words += f" {seen}"
         seen = seen.__cause__ or seen.__context__
+    if "SafetensorError" in names or "deserializing header" in words:
+        return ModelNotFound(f"A weights file of {source!r} is damaged or cut short; copy or download it again.")
     if "GatedRepoError" in names or "gated repo" in words or "401 Client" in words or "403 Client" in words:
         return ModelNotFound(
             f"{source!r} is gated: accept its licence on its hub page, then log in with: hf auth login"

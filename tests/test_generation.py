@@ -295,7 +295,10 @@ def test_a_long_prompt_says_what_is_cut(pocket):
             {"prompt": Settings(prompt="a", task="image-to-image")},
             "These settings are for image-to-image; give the picture",
         ),
-        ({"image": Image.new("RGB", (64, 64)), "variation_seed": 1, "variation_amount": 0.5}, "leave it at 0 with an image"),
+        (
+            {"image": Image.new("RGB", (64, 64)), "variation_seed": 1, "variation_amount": 0.5},
+            "leave it at 0 with an image",
+        ),
         ({"scheduler": "eular"}, "eular"),
         ({"steps": 0}, "steps"),
         ({"wdith": 64}, "wdith"),

@@ -236,10 +236,14 @@ def random_scene(
 
     Parameters
     ----------
-    rng : the only source of chance.
-    kinds : the objects to choose from.
-    training : leave out the held-out combinations.
-    composition : ``"single"``, ``"pair"`` or ``"count"``; drawn at random when None.
+    rng
+        The only source of chance.
+    kinds
+        The objects to choose from.
+    training
+        Leave out the held-out combinations.
+    composition
+        ``"single"``, ``"pair"`` or ``"count"``; drawn at random when None.
     """
     what = composition or rng.choices(("single", "pair", "count"), (0.56, 0.26, 0.18))[0]
     while True:
