@@ -283,40 +283,68 @@ def _load_pretrained(
     return pipe
 
 
+_OFFLINE = {
+    "OfflineModeIsEnabled",
+    "LocalEntryNotFoundError",
+    "ConnectionError",
+    "ConnectError",
+    "ConnectTimeout",
+    "Timeout",
+}
+# (names of exceptions, parts of messages) → the error and its sentence; the first that fits is told
+_STORIES: tuple[tuple[set[str], tuple[str, ...], type[Exception], str], ...] = (
+    (
+        {"SafetensorError"},
+        ("deserializing header",),
+        ModelNotFound,
+        "A weights file of {source!r} is damaged or cut short; copy or download it again.",
+    ),
+    (
+        {"GatedRepoError"},
+        ("gated repo", "401 client", "403 client"),
+        ModelNotFound,
+        "{source!r} is gated: accept its licence on its hub page, then log in with: hf auth login",
+    ),
+    (
+        {"RepositoryNotFoundError"},
+        ("is not a valid model identifier",),
+        ModelNotFound,
+        "The hub has no model {source!r} (or it is private); check the spelling of owner/name.",
+    ),
+    (
+        {"RevisionNotFoundError"},
+        (),
+        ModelNotFound,
+        "{source!r} has no such revision; leave revision out for the newest.",
+    ),
+    (
+        _OFFLINE,
+        ("couldn't connect", "internet connection"),
+        ModelNotFound,
+        (
+            "{source!r} is not on this machine and the hub cannot be reached; connect once, or give a folder. "
+            "sdkit.load() alone needs no network."
+        ),
+    ),
+    (
+        set(),
+        (".bin", "safetensors"),
+        UnsafeCheckpoint,
+        "{source!r} offers no safetensors weights for every part, and pickles can run code; look for a converted copy.",
+    ),
+)
+
+
 def _explained(error: Exception, source: str) -> Exception:
-    """One sentence for what the hub or the file system said; an error that says something else is passed on."""
+    """One sentence for what the hub or the file system said, or its own first line where it says something else."""
     seen: BaseException | None = error
     names, words = set(), ""
     while seen is not None:
         names |= {k.__name__ for k in type(seen).__mro__}
-        words += f" {seen}"
+        words += f" {seen}".lower()
         seen = seen.__cause__ or seen.__context__
-    if "SafetensorError" in names or "deserializing header" in words:
-        return ModelNotFound(f"A weights file of {source!r} is damaged or cut short; copy or download it again.")
-    if "GatedRepoError" in names or "gated repo" in words or "401 Client" in words or "403 Client" in words:
-        return ModelNotFound(
-            f"{source!r} is gated: accept its licence on its hub page, then log in with: hf auth login"
-        )
-    if "RepositoryNotFoundError" in names or "is not a valid model identifier" in words:
-        return ModelNotFound(f"The hub has no model {source!r} (or it is private); check the spelling of owner/name.")
-    if "RevisionNotFoundError" in names:
-        return ModelNotFound(f"{source!r} has no such revision; leave revision out for the newest.")
-    offline = {
-        "OfflineModeIsEnabled",
-        "LocalEntryNotFoundError",
-        "ConnectionError",
-        "ConnectError",
-        "ConnectTimeout",
-        "Timeout",
-    }
-    if names & offline or "couldn't connect" in words.lower() or "internet connection" in words.lower():
-        return ModelNotFound(
-            f"{source!r} is not on this machine and the hub cannot be reached; connect once, or give a folder. sdkit.load() alone needs no network."
-        )
-    if ".bin" in words or "safetensors" in words:
-        return UnsafeCheckpoint(
-            f"{source!r} offers no safetensors weights for every part, and pickles can run code; look for a converted copy."
-        )
-    return ModelNotFound(
-        f"{source!r} could not be loaded: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
-    )
+    for kinds, parts, kind, sentence in _STORIES:
+        if names & kinds or any(part in words for part in parts):
+            return kind(sentence.format(source=source))
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return ModelNotFound(f"{source!r} could not be loaded: {first}")

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from .world import COLOURS, Item, Scene
 
 __all__ = ["Rendered", "find_font", "render"]
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # float32 throughout; numpy's stubs lose that at every step
 _FONTS = (
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
     "/usr/share/fonts/noto/NotoColorEmoji.ttf",
@@ -98,7 +99,9 @@ def _sprite(char: str, colour: str | None, upside_down: bool, side: int) -> tupl
 
 def _ramp(top: tuple[float, ...], bottom: tuple[float, ...], rows: int) -> Array:
     t = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
-    return np.broadcast_to(np.float32(top) * (1 - t) + np.float32(bottom) * t, (rows, _CANVAS, 3)).copy()
+    return np.broadcast_to(
+        np.array(top, np.float32) * (1 - t) + np.array(bottom, np.float32) * t, (rows, _CANVAS, 3)
+    ).copy()
 
 
 def _rgb(*values: float) -> tuple[int, ...]:
@@ -243,7 +246,7 @@ _SCENERY: dict[str, Callable[[np.random.Generator], Image.Image]] = {
 @lru_cache(maxsize=512)
 def _backdrop(name: str, variant: int, side: int) -> Array:
     if name in COLOURS:  # a studio card: a little lighter above, a little darker below
-        colour = np.float32(COLOURS[name])
+        colour = np.array(COLOURS[name], np.float32)
         light = np.linspace(1.05, 0.93, side, dtype=np.float32)[:, None, None]
         return np.clip(np.broadcast_to(colour * light, (side, side, 3)), 0, 1).astype(np.float32)
     picture = _SCENERY[name](np.random.default_rng([variant, len(name)]))
@@ -252,7 +255,7 @@ def _backdrop(name: str, variant: int, side: int) -> Array:
 
 @lru_cache(maxsize=2048)
 def _shadow(width: int, height: int) -> Array:
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]  # type: ignore[misc]
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
     return np.clip(1.15 - (x**2 + y**2), 0, 1).astype(np.float32) ** 1.5
 
 
@@ -297,7 +300,7 @@ def _blur(image: Array, radius: float) -> Array:
 
 
 def _luma(image: Array) -> Array:
-    return image @ np.float32((0.299, 0.587, 0.114))
+    return image @ np.array((0.299, 0.587, 0.114), np.float32)
 
 
 def _edges(image: Array, mask: Array) -> Array:
@@ -340,9 +343,9 @@ def _watercolor(image: Array, mask: Array) -> Array:
     soft = 1 - (1 - _blur(image, 0.7)) * 0.84
     bloom = 1 + 0.10 * _grain(side, 7, 3)
     rim = 1 - 0.28 * _edges(image, mask)
-    y, x = np.abs(np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j])  # type: ignore[misc]
+    y, x = np.abs(np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j])
     border = np.clip((0.93 + 0.06 * _grain(side, 9, 5) - np.maximum(x, y)) * 14, 0, 1)[..., None]
-    return (soft * (bloom * rim)[..., None]) * border + np.float32((0.98, 0.97, 0.94)) * (1 - border)
+    return (soft * (bloom * rim)[..., None]) * border + np.array((0.98, 0.97, 0.94), np.float32) * (1 - border)
 
 
 def _oil_painting(image: Array, mask: Array) -> Array:
@@ -417,9 +420,9 @@ def _blueprint(image: Array, mask: Array) -> Array:
     grid = np.zeros((side, side), np.float32)
     grid[:: side // 8], grid[:, :: side // 8] = 1, 1
     lines = np.clip(_edges(image, mask) * 1.4 - 0.12, 0, 1)
-    paper = np.float32((0.09, 0.25, 0.58)) * (0.85 + 0.3 * _luma(image))[..., None]
+    paper = np.array((0.09, 0.25, 0.58), np.float32) * (0.85 + 0.3 * _luma(image))[..., None]
     drawn = np.clip(0.92 * lines + 0.16 * grid * (1 - mask), 0, 1)[..., None]
-    return paper * (1 - drawn) + np.float32((0.90, 0.95, 1.0)) * drawn
+    return paper * (1 - drawn) + np.array((0.90, 0.95, 1.0), np.float32) * drawn
 
 
 _STYLES: dict[str, Callable[[Array, Array], Array]] = {

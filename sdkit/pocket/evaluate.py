@@ -87,7 +87,7 @@ def score(verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[st
             note("two objects, both right", both)
             note(f"two objects ({where} pair)", both)
             if both:
-                note("relation, given both", _relation_holds(verdict, *index, s.relation))
+                note("relation, given both", _relation_holds(verdict, index[0], index[1], s.relation))
         elif s.count > 1:
             note("count (1-4)", verdict.number == s.count)
             note("object, several of a kind", verdict.best(1) == set(index))

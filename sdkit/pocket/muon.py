@@ -68,7 +68,8 @@ class Muon(torch.optim.Optimizer):
 
 def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for hidden weights of two or more dimensions; AdamW for embeddings, norms, biases and thin layers."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in modules:
         embeddings = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
         for p in module.parameters():
