@@ -250,10 +250,11 @@ def test_frechet_distance_against_the_closed_form():
 
 
 def test_muon_makes_updates_orthogonal():
-    from sdkit.pocket.muon import orthogonalised
+    from sdkit.pocket.muon import whitening
 
-    for shape in ((8, 30), (30, 8), (12, 12)):
-        values = torch.linalg.svdvals(orthogonalised(torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    for shape in ((8, 30), (20, 100), (12, 12)):
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        values = torch.linalg.svdvals(whitening(x / x.norm()) @ (x / x.norm()))
         assert values.min() > 0.6
         assert values.max() < 1.3
 
@@ -264,9 +265,9 @@ def test_muon_learns_a_least_squares_problem():
     torch.manual_seed(0)
     layer = torch.nn.Linear(16, 16)
     x, target = torch.randn(64, 16), torch.randn(16, 16)
-    opts = optimizers(layer, lr=0.02)
+    opts = optimizers(layer, lr=0.05)
     losses = []
-    for _ in range(200):
+    for _ in range(500):
         loss = (layer(x) - x @ target).square().mean()
         losses.append(float(loss))
         for opt in opts:

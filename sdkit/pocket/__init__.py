@@ -36,8 +36,8 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def unknown_words(prompt: str) -> dict[str, tuple[str, ...]]:
-    """Words of a prompt that Pocket has never seen, each with up to three known words of similar spelling."""
+    """Words of a prompt that Pocket has never seen, each with up to two known words of similar spelling."""
     known = set(vocabulary())
     # letters only: Pocket reads digits one by one, and knows them
     found = [w for w in re.findall(r"[^\W\d_]+", prompt.lower()) if w not in known]
-    return {w: tuple(get_close_matches(w, known, n=3, cutoff=0.6)) for w in dict.fromkeys(found)}
+    return {w: tuple(get_close_matches(w, known, n=2, cutoff=0.7)) for w in dict.fromkeys(found)}

@@ -26,8 +26,8 @@ def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool =
 
 
 def training_scenes(preset: Preset, shard: int) -> list[Scene]:
-    """The scenes of one shard. The first half of the shards holds mostly single objects: names first, then relations."""
-    singles = 0.7 if shard < preset.shards / 2 else 0.0
+    """The scenes of one shard. The first two thirds of the shards hold mostly single objects: names first, then relations."""
+    singles = 0.7 if shard < preset.shards * 2 / 3 else 0.0
     first = shard * preset.shard
     return [scene(preset, n, singles=singles) for n in range(first, first + preset.shard)]
 

@@ -219,7 +219,14 @@ def main(argv: list[str] | None = None) -> None:
     judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
     pipe = StableDiffusionPipeline.from_pretrained(options.weights, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    facts = report(pipe, judge, preset, options.prompts, steps=options.steps or 20, guidance=options.guidance or 4.0)
+    facts = report(
+        pipe,
+        judge,
+        preset,
+        options.prompts,
+        steps=options.steps or preset.steps,
+        guidance=options.guidance or preset.guidance_scale,
+    )
     print(table(facts))
     if options.json:
         options.json.write_text(json.dumps(facts, indent=2) + "\n")

@@ -24,22 +24,28 @@ _COEFFICIENTS = (
 )
 
 
-def orthogonalised(update: Tensor) -> Tensor:
-    """The nearest (semi-)orthogonal matrix to ``update`` ``(m, n)``, by five Newton-Schulz steps on its Gram matrix.
+_REFRESH = 8  # steps that share one whitening matrix: momentum turns slowly, and this is most of the work
 
-    Each step is ``X ← p(XXᵀ) X`` for an odd polynomial; all steps commute, so they are gathered in one small matrix.
+
+def _wide(matrix: Tensor) -> Tensor:
+    """The matrix or its transpose, whichever has the fewer rows, at unit norm."""
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    return x / (x.norm() * 1.01 + 1e-7)
+
+
+def whitening(x: Tensor) -> Tensor:
+    """The matrix ``W`` `(s, s)` that makes ``W x`` nearly orthogonal, for `x` `(s, l)` with s ≤ l and norm below 1.
+
+    Five Newton-Schulz steps ``x ← p(x xᵀ) x`` with odd polynomials; they commute, so ``W`` gathers all five.
     """
-    tall = update.shape[0] > update.shape[1]
-    x = update.T if tall else update  # (s, l), s ≤ l
-    x = x / (x.norm() * 1.01 + 1e-7)
-    gram = x @ x.T  # (s, s)
-    total = torch.eye(len(gram), dtype=x.dtype, device=x.device)
+    gram = x @ x.T
+    one = torch.eye(len(gram), dtype=x.dtype, device=x.device)
+    total = one
     for a, b, c in _COEFFICIENTS:
-        step = a * torch.eye(len(gram), dtype=x.dtype, device=x.device) + b * gram + c * gram @ gram
+        step = a * one + b * gram + c * gram @ gram
         total = step @ total
         gram = step @ gram @ step
-    x = total @ x
-    return x.T if tall else x
+    return total
 
 
 class Muon(torch.optim.Optimizer):
@@ -61,9 +67,16 @@ class Muon(torch.optim.Optimizer):
                 buffer = state.setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
                 update = p.grad.lerp(buffer, group["momentum"]).flatten(1)  # Nesterov; (out, in · kernel)
+                x = _wide(update)
+                age = state.get("age", 0)
+                if age % _REFRESH == 0:
+                    state["whitening"] = whitening(x)
+                state["age"] = age + 1
+                x = state["whitening"] @ x
+                x = x * min(1.0, len(x) ** 0.5 / (float(x.norm()) + 1e-7))  # an aged matrix must not overshoot
                 scale = 0.2 * max(update.shape) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(orthogonalised(update).view_as(p), alpha=-group["lr"] * scale)
+                p.add_((x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale)
 
 
 def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:

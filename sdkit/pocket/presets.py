@@ -31,6 +31,8 @@ class Preset:
     batch: int
     autoencoder_lr: float
     lr: float
+    steps: int = 20  # defaults for making pictures, chosen by the evaluation; the model card shows the table
+    guidance_scale: float = 5.0
 
     @property
     def tokens(self) -> int:
@@ -39,7 +41,9 @@ class Preset:
 
 
 PRESETS = {
-    "cpu": Preset("cpu", 64, 64, (16, 32, 64), (64, 128, 224), (128, 3), 24_000, 150_000, 12, 8_192, 4, 32, 2e-3, 2e-3),
+    "cpu": Preset(
+        "cpu", 64, 64, (16, 32, 64), (64, 128, 224), (128, 3), 24_000, 150_000, 12, 8_192, 4, 8, 2e-3, 1.2e-3
+    ),
     "gpu": Preset(
         "gpu", 200, 128, (32, 64, 96, 128), (96, 192, 320), (192, 4), 400_000, 3_000_000, 64, 8_192, 16, 256, 1e-3, 2e-3
     ),

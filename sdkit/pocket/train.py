@@ -100,8 +100,14 @@ def loss_of(
     """
     batch, device = len(latents), latents.device
     steps = scheduler.config.num_train_timesteps
-    spread = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch  # one timestep in each slice
-    t = (spread * steps).long().clamp_(max=steps - 1)[torch.randperm(batch, generator=generator)].to(device)
+    u = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch  # one timestep in each slice
+    bell = 0.5 - torch.sin(torch.asin(1 - 2 * u) / 3)  # density 6t(1-t): shapes are decided at middling noise
+    t = (
+        (torch.lerp(u, bell, 0.7) * steps)
+        .long()
+        .clamp_(max=steps - 1)[torch.randperm(batch, generator=generator)]
+        .to(device)
+    )
     noise = torch.randn(latents.shape, generator=generator).to(device)
     noisy = scheduler.add_noise(latents, noise, t)
     velocity = scheduler.get_velocity(latents, noise, t)
@@ -173,11 +179,18 @@ def train_diffusion(
     device: str = "cpu",
     seed: int = 0,
     total: int | None = None,
+    start: StableDiffusionPipeline | None = None,
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
-    """Train (or finish training) text encoder and UNet together; returns their averaged weights."""
+    """Train (or finish training) text encoder and UNet together; returns their averaged weights.
+
+    A new run begins from random weights, or from those of `start`, a pipeline of the same preset.
+    """
     total = total or preset.samples
     torch.manual_seed(seed)
     run = Diffusion(preset, len(tokenizer), folder, device)
+    if start is not None and not run.seen:
+        run.text.load_state_dict(start.text_encoder.state_dict())
+        run.unet.load_state_dict(start.unet.state_dict())
     saved = sampled = time.monotonic()
     bar = tqdm(total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10)
     while run.seen < total:
@@ -225,7 +238,7 @@ def assemble(
 def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(n) for n in range(len(_SAMPLES))]
-    images = pipe(list(_SAMPLES), num_inference_steps=20, guidance_scale=4.0, generator=generators).images
+    images = pipe(list(_SAMPLES), num_inference_steps=20, guidance_scale=5.0, generator=generators).images
     side, columns = images[0].width, 4
     sheet = Image.new("RGB", (columns * side, side * -(-len(images) // columns)))
     for n, image in enumerate(images):
@@ -233,11 +246,17 @@ def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
     return sheet.resize((sheet.width * 3, sheet.height * 3), Image.Resampling.LANCZOS)
 
 
-def export(pipe: StableDiffusionPipeline, folder: Path) -> None:
-    """Write the pipeline as half-precision safetensors, in files of at most 16 MiB."""
+def export(pipe: StableDiffusionPipeline, preset: Preset, folder: Path) -> None:
+    """Write the pipeline as half-precision safetensors in files of at most 16 MiB, and the card that sdkit reads."""
     pipe.to(dtype=torch.float16)
     pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="15MB")
     pipe.to(dtype=torch.float32)
+    # transformers reads weights in the precision that this file names, diffusers in single: they must agree
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    facts = {"preset": preset.name, "objects": preset.objects, "side": preset.side}
+    defaults = {"steps": preset.steps, "guidance_scale": preset.guidance_scale}
+    (folder / "pocket.json").write_text(json.dumps(facts | defaults, indent=2) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -250,19 +269,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--samples", type=int, help="train text encoder and UNet on this many scenes (default: the preset's)"
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="go on from this diffusers folder, such as the shipped Pocket, instead of from nothing",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(argv)
     preset, folder = PRESETS[options.preset], options.folder / options.preset
     began = time.time()
-    vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
+    start = StableDiffusionPipeline.from_pretrained(options.start, dtype=torch.float32) if options.start else None
+    if start is None:
+        vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
+    else:
+        vae = start.vae.to(options.device).requires_grad_(False)
     tokenizer = build_tokenizer(preset)
     text, unet = train_diffusion(
-        preset, folder, vae, tokenizer, device=options.device, seed=options.seed, total=options.samples
+        preset, folder, vae, tokenizer, device=options.device, seed=options.seed, total=options.samples, start=start
     )
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
     _sheet(pipe).save(folder / "samples-final.png")
-    export(pipe, folder / "weights")
+    export(pipe, preset, folder / "weights")
     fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
     facts = {
         "preset": preset.name,

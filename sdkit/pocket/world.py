@@ -249,7 +249,7 @@ def random_scene(
     while True:
         chosen = rng.sample(kinds, 2) if what == "pair" else [rng.choice(kinds)]
         background = chosen[0].home if rng.random() < 0.12 else rng.choice(BACKGROUNDS)
-        style = rng.choice([s for s in STYLES if s != "plain"]) if rng.random() < 0.6 else "plain"
+        style = rng.choice([s for s in STYLES if s != "plain"]) if rng.random() < 0.45 else "plain"
         pairs = [(k.name, style) for k in chosen] + ([(chosen[0].name, chosen[1].name)] if what == "pair" else [])
         if not training or not any(held_out(a, b) for a, b in pairs):
             break
