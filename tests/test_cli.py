@@ -89,3 +89,17 @@ def test_lab_copies_the_notebooks_and_never_overwrites(tmp_path, capsys):
     assert cli.main(["lab", str(folder), "--no-open"]) == 0
     assert first.read_text() == "mine"
     assert "is left as it is" in capsys.readouterr().err
+
+
+def test_lab_trusts_its_own_notebooks_only(tmp_path, monkeypatch):
+    import nbformat
+    from nbformat.sign import NotebookNotary
+
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    folder = tmp_path / "lab"
+    assert cli.main(["lab", str(folder)]) == 0
+    ours = nbformat.read(folder / "01_first_image.ipynb", as_version=4)
+    assert NotebookNotary().check_signature(ours)
+    ours.cells[1].source += "\n1 + 1"
+    assert not NotebookNotary().check_signature(ours)

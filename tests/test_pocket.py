@@ -269,7 +269,7 @@ def test_muon_learns_a_least_squares_problem():
     losses = []
     for _ in range(500):
         loss = (layer(x) - x @ target).square().mean()
-        losses.append(float(loss))
+        losses.append(loss.item())
         for opt in opts:
             opt.zero_grad()
         loss.backward()
