@@ -32,7 +32,7 @@ class Preset:
     autoencoder_lr: float
     lr: float
     steps: int = 20  # defaults for making pictures, chosen by the evaluation; the model card shows the table
-    guidance_scale: float = 5.0
+    guidance_scale: float = 4.0
 
     @property
     def tokens(self) -> int:
