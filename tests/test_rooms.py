@@ -23,6 +23,7 @@ LEVELS = [
 RUNTIME_FREE = {
     "pocket.presets",
     "pocket.draw",
+    "pocket.styles",
     "pocket.data",
     "pocket.train",
     "pocket.evaluate",
