@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
@@ -81,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from .metadata import FORMATS
+
     fields = {
         "steps": options.steps,
         "guidance_scale": options.guidance,
@@ -96,8 +96,8 @@ def _generate(options: argparse.Namespace) -> int:
     if options.mask and not options.image:
         raise InvalidSettings("--mask needs --image, the picture that it belongs to.")
     target = options.output or Path(safe_name(options.prompt, options.seed) + ".png")
-    if target.suffix.lower() not in _SUFFIXES:
-        raise CannotSave(f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(_SUFFIXES)}.")
+    if target.suffix.lower() not in FORMATS:
+        raise CannotSave(f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(FORMATS)}.")
     if not target.parent.is_dir():
         raise CannotSave(f"There is no folder {str(target.parent)!r}; make it first.")
     image, mask = _opened(options.image), _opened(options.mask)

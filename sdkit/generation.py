@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import pocket
+from . import __version__, pocket
 from .errors import InvalidSettings
 from .metadata import fingerprint
 from .models import defaults, model_name
 from .result import Result
 from .run import OnStep, Run, lock_of
-from .schedulers import make_scheduler
+from .schedulers import make_scheduler, scheduler_name
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def _wanted(pipe: Any, prompt: Any, count: int, changes: dict[str, Any]) -> list
     if count < 1:
         raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
     own = defaults(pipe)
-    facts = {"model": model_name(pipe), "version": _version()}
+    facts = {"model": model_name(pipe), "version": __version__}
     complete = []
     for item in items:
         asked = item if isinstance(item, Settings) else Settings(prompt=item)
@@ -198,12 +198,6 @@ def _wanted(pipe: Any, prompt: Any, count: int, changes: dict[str, Any]) -> list
         asked = asked.replace(**filled, **facts)
         complete += [asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)]
     return complete
-
-
-def _version() -> str:
-    from . import __version__
-
-    return __version__
 
 
 def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None) -> list[Settings]:
@@ -232,9 +226,9 @@ def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image
 
 def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None:
     """Everything that would otherwise fail inside the run."""
+    for name in {s.scheduler for s in wanted if s.scheduler} - {scheduler_name(pipe)}:
+        make_scheduler(pipe, name)
     for s in wanted:
-        if s.scheduler is not None:
-            make_scheduler(pipe, s.scheduler)
         if image is None and s.variation_amount and hasattr(pipe, "transformer"):
             raise InvalidSettings(f"Variations are not offered for {type(pipe).__name__}; use other seeds.")
         if image is not None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import pictures, scene
-from .muon import optimizers
+from .muon import optimizers, prepare
 from .presets import Preset, build_autoencoder
 
 __all__ = ["psnr", "thumbnail", "to_pixels", "train_autoencoder"]
@@ -90,10 +90,7 @@ def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed
             * min(1, (seen / batch + 1) / 30)
             * max(0.02, 0.5 + 0.5 * math.cos(math.pi * seen / total))
         )
-        for opt in opts:
-            for group in opt.param_groups:
-                group["lr"] = rate
-            opt.zero_grad(set_to_none=True)
+        prepare(opts, rate)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             loss = autoencoder_loss(model, x)
         loss.backward()

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from torch import nn
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["Stateful", "load_checkpoint", "save_checkpoint"]
 
 
-def save_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer], seen: int) -> None:
+class Stateful(Protocol):
+    """A network, or a running average of one: whatever gives its state and takes it back."""
+
+    def state_dict(self) -> Any:
+        """Return everything there is to keep."""
+
+    def load_state_dict(self, state_dict: Any, /) -> Any:
+        """Take back what `state_dict` gave."""
+
+
+def save_checkpoint(path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer], seen: int) -> None:
     """Write weights, optimizer state and the number of samples seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
@@ -22,7 +33,7 @@ def save_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.
     path.with_suffix(".part").replace(path)
 
 
-def load_checkpoint(path: Path, modules: dict[str, nn.Module], opts: list[torch.optim.Optimizer]) -> int:
+def load_checkpoint(path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer]) -> int:
     """Restore what `save_checkpoint` wrote; returns the number of samples seen, 0 where there is no checkpoint."""
     if not path.exists():
         return 0

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import pictures, scene
 from .draw import render
-from .muon import optimizers
+from .muon import optimizers, prepare
 from .presets import Preset
 from .world import BACKGROUNDS, COLOURS, STYLES, Scene, objects
 
@@ -141,10 +141,7 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 60_000, device: 
         model.train()
         for index in torch.randperm(chunk, generator=torch.Generator().manual_seed(seen)).split(batch):
             rate = 2e-3 * min(1, (seen / batch + 1) / 50, max(0.01, (1 - seen / samples) / 0.5))
-            for opt in opts:
-                for group in opt.param_groups:
-                    group["lr"] = rate
-                opt.zero_grad(set_to_none=True)
+            prepare(opts, rate)
             x = images[index].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
             x = x + torch.randn_like(x) * 0.06  # generated pictures are a little softer and noisier than rendered ones
             if seen // batch % 2:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Muon", "optimizers"]
+__all__ = ["Muon", "optimizers", "prepare"]
 
 _COEFFICIENTS = (
     (4.0848, -6.8946, 2.9270),
@@ -89,3 +89,11 @@ def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
             hidden = p.ndim >= 2 and id(p) not in embeddings and min(p.shape[0], p[0].numel()) > 4
             (matrices if hidden else rest).append(p)
     return [Muon(matrices, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
+
+
+def prepare(opts: Iterable[torch.optim.Optimizer], rate: float) -> None:
+    """Set the learning rate of every optimizer and forget the last gradients."""
+    for opt in opts:
+        for group in opt.param_groups:
+            group["lr"] = rate
+        opt.zero_grad(set_to_none=True)

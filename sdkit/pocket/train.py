@@ -29,7 +29,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from .autoencoder import psnr, to_pixels, train_autoencoder
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import batches, pictures, scene, training_scenes
-from .muon import optimizers
+from .muon import optimizers, prepare
 from .presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
 from .tokenizer import build_tokenizer
 from .world import Scene, caption
@@ -128,17 +128,12 @@ class Diffusion:
         self.opts = optimizers(self.text, self.unet, lr=preset.lr)
         self.ema = EMAModel(self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True)
         self.scheduler, self.loss = build_scheduler(), 0.0
-        self.seen = load_checkpoint(folder / "diffusion.pt", {"both": self.both}, self.opts)
-        if self.seen:
-            self.ema.load_state_dict(torch.load(folder / "diffusion-ema.pt", weights_only=True))
-            self.ema.to(device)
+        self.seen = load_checkpoint(folder / "diffusion.pt", {"both": self.both, "ema": self.ema}, self.opts)
+        self.ema.to(device)
 
     def step(self, ids: Tensor, latents: Tensor, rate: float, generator: torch.Generator) -> None:
         """Learn from one batch: token ids `(B, 32)` and latents `(B, 4, 16, 16)`."""
-        for opt in self.opts:
-            for group in opt.param_groups:
-                group["lr"] = rate
-            opt.zero_grad(set_to_none=True)
+        prepare(self.opts, rate)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
             hidden = self.text(ids.to(self.device)).last_hidden_state
             loss = loss_of(self.unet, hidden, latents.to(self.device), self.scheduler, generator)
@@ -152,10 +147,7 @@ class Diffusion:
 
     def save(self) -> None:
         """Write a checkpoint and one line of the curve."""
-        save_checkpoint(self.folder / "diffusion.pt", {"both": self.both}, self.opts, self.seen)
-        part = self.folder / "diffusion-ema.part"
-        torch.save(self.ema.state_dict(), part)
-        part.replace(self.folder / "diffusion-ema.pt")
+        save_checkpoint(self.folder / "diffusion.pt", {"both": self.both, "ema": self.ema}, self.opts, self.seen)
         with (self.folder / "curve.jsonl").open("a") as log:
             log.write(json.dumps({"seen": self.seen, "loss": round(self.loss, 5), "time": round(time.time())}) + "\n")
 
