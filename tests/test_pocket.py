@@ -1,6 +1,9 @@
 """Pocket: its world, its words, its training script end to end at a tiny size, and the weights that ship."""
 
+import os
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -235,6 +238,92 @@ def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
     assert wrong["two objects, both right"][0] == 0
     assert wrong["style"] == perfect["style"]
     assert isinstance(asked[0], Question)
+
+
+def test_the_tokenizer_is_the_same_in_every_process():
+    code = (
+        "from sdkit.pocket.presets import PRESETS; from sdkit.pocket.tokenizer import build_tokenizer;"
+        "print(sorted(build_tokenizer(PRESETS['cpu']).get_vocab().items(), key=lambda i: i[1]))"
+    )
+    built = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"PYTHONHASHSEED": str(n)},
+        ).stdout
+        for n in (1, 2)
+    }
+    assert len(built) == 1
+
+
+def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained, tmp_path):
+    """The words' numbers must be those of the weights, and the average must begin at them."""
+    from diffusers import StableDiffusionPipeline
+    from transformers import CLIPTokenizer
+
+    from sdkit.pocket.presets import PRESETS
+    from sdkit.pocket.train import Diffusion, main
+
+    start = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    run = Diffusion(PRESETS["tiny"], len(start.tokenizer), tmp_path, "cpu", start)
+    with run.averaged():
+        assert torch.equal(run.unet.conv_in.weight, start.unet.conv_in.weight)
+    folder = tmp_path / "more"
+    main(["--preset", "tiny", "--folder", str(folder), "--start", str(trained / "weights"), "--samples", "16"])
+    kept = CLIPTokenizer.from_pretrained(folder / "tiny" / "tokenizer")
+    assert kept.get_vocab() == CLIPTokenizer.from_pretrained(trained / "weights" / "tokenizer").get_vocab()
+
+
+# -- grounding -------------------------------------------------------------------------------------------------------
+
+
+def test_marks_stand_on_the_nouns_and_their_colours(pocket):
+    from sdkit.pocket.grounding import WordMarks
+
+    kinds = {k.name: k for k in objects(64)}
+    pair = Scene(
+        (Item(kinds["car"], 0.3, 0.5, 0.4, "red"), Item(kinds["palm tree"], 0.7, 0.5, 0.4)), "white", relation="left"
+    )
+    text = "a red car to the left of a palm tree on white"
+    ids = pocket.tokenizer([text, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    marks = WordMarks(pocket.tokenizer)([pair, pair], ids)
+    tokens = pocket.tokenizer.convert_ids_to_tokens(ids[0])
+    named = [[t.removesuffix("</w>") for t, m in zip(tokens, row, strict=True) if m] for row in marks[0]]
+    assert named == [["red", "car"], ["palm", "tree"]]
+    assert marks[1].sum() == 0
+
+
+def test_grounding_is_zero_when_words_look_at_their_object_and_one_when_away():
+    from sdkit.pocket.grounding import grounding_loss
+
+    masks = torch.zeros(1, 2, 16, 16)
+    masks[:, 0, :, :8] = 1
+    marks = torch.zeros(1, 2, 5)
+    marks[:, 0, 2] = 1
+    looks = torch.full((1, 16, 16, 5), 1e-9)
+    looks[:, :, :8, 2] = 0.5
+    there = looks.reshape(1, 256, 5)
+    away = looks.flip(2).reshape(1, 256, 5)
+    assert grounding_loss([there], marks, masks).item() == pytest.approx(0, abs=1e-6)
+    assert grounding_loss([away], marks, masks).item() == pytest.approx(1, abs=1e-6)
+    assert grounding_loss([there, away], marks, masks).item() == pytest.approx(0.5, abs=1e-6)
+    assert grounding_loss([there], torch.zeros_like(marks), masks).item() == 0
+
+
+def test_watching_attention_changes_nothing(tiny):
+    from sdkit.pocket.grounding import Watcher
+
+    x, t = torch.randn(2, 4, 16, 16), torch.tensor([5, 900])
+    text = torch.randn(2, 32, 32)
+    with torch.no_grad():
+        plain = tiny.unet(x, t, text).sample
+        watcher = Watcher(tiny.unet)
+        torch.testing.assert_close(tiny.unet(x, t, text).sample, plain, atol=1e-5, rtol=1e-4)
+    assert watcher.seen
+    for probabilities in watcher.seen:
+        torch.testing.assert_close(probabilities.sum(-1), torch.ones(2, probabilities.shape[1]))
 
 
 def test_frechet_distance_against_the_closed_form():

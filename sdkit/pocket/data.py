@@ -15,7 +15,7 @@ from .draw import render
 from .presets import Preset
 from .world import Scene, objects, random_scene
 
-__all__ = ["batches", "pictures", "scene", "training_scenes"]
+__all__ = ["batches", "masks", "pictures", "scene", "training_scenes"]
 
 
 def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool = True) -> Scene:
@@ -26,8 +26,8 @@ def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool =
 
 
 def training_scenes(preset: Preset, shard: int) -> list[Scene]:
-    """The scenes of one shard. The first two thirds of the shards hold mostly single objects: names first, then relations."""
-    singles = 0.7 if shard < preset.shards * 2 / 3 else 0.0
+    """The scenes of one shard. The first half of the shards hold mostly single objects: names first, then relations."""
+    singles = 0.7 if shard < preset.shards // 2 else 0.0
     first = shard * preset.shard
     return [scene(preset, n, singles=singles) for n in range(first, first + preset.shard)]
 
@@ -35,6 +35,18 @@ def training_scenes(preset: Preset, shard: int) -> list[Scene]:
 def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:
     scenes, side = work
     return np.stack([(render(s, side).image * 255 + 0.5).astype(np.uint8) for s in scenes])
+
+
+def _outline(scene_: Scene) -> NDArray[np.uint8]:
+    plain = render(Scene(scene_.items, "white"), 32).masks
+    first, second = (plain[:1], plain[1:]) if scene_.relation else (plain, plain[:0])
+    cover = [np.maximum.reduce(part) if part else np.zeros((32, 32), np.float32) for part in (first, second)]
+    return (np.stack(cover).reshape(2, 16, 2, 16, 2).mean((2, 4)) * 255 + 0.5).astype(np.uint8)
+
+
+def masks(scenes: list[Scene]) -> NDArray[np.uint8]:
+    """Where the objects are, `(N, 2, 16, 16)` bytes: the first kind (all of its number), and the second or nothing."""
+    return np.stack([_outline(s) for s in scenes])
 
 
 def pictures(scenes: list[Scene], side: int) -> NDArray[np.uint8]:

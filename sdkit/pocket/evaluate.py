@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +149,19 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
     return close / len(asked)
 
 
-def generate_all(pipe: object, asked: list[Question], *, steps: int, guidance: float, batch: int = 20) -> np.ndarray:
+def neighbours(pipe: Any, preset: Preset, words: Iterable[str], *, count: int = 3) -> dict[str, list[str]]:
+    """For each word the object words whose encodings in "a …" are nearest, by the cosine of the angle between them."""
+    names = [k.name for k in objects(preset.objects) if " " not in k.name]
+    ids = pipe.tokenizer([f"a {n}" for n in names], padding="max_length", return_tensors="pt").input_ids
+    with torch.no_grad():
+        hidden = pipe.text_encoder(ids).last_hidden_state[:, 2]  # start, "a", the word
+    # what all words share (their place in the sentence) would make every pair look alike
+    hidden = torch.nn.functional.normalize(hidden - hidden.mean(0), dim=-1)
+    near = (hidden @ hidden.T).fill_diagonal_(-1).topk(count).indices
+    return {w: [names[i] for i in near[names.index(w)].tolist()] for w in words if w in names}
+
+
+def generate_all(pipe: Any, asked: list[Question], *, steps: int, guidance: float, batch: int = 20) -> np.ndarray:
     """One picture for each question, `(N, H, W, 3)` bytes, seed = its number."""
     made = []
     for start in range(0, len(asked), batch):
@@ -160,13 +173,13 @@ def generate_all(pipe: object, asked: list[Question], *, steps: int, guidance: f
             guidance_scale=guidance,
             generator=generators,
             output_type="np",
-        ).images  # type: ignore[operator]
+        ).images
         made.append((out * 255 + 0.5).astype(np.uint8))
     return np.concatenate(made)
 
 
 def report(
-    pipe: object, judge: Judge, preset: Preset, count: int, *, steps: int, guidance: float, seed: int = 0
+    pipe: Any, judge: Judge, preset: Preset, count: int, *, steps: int, guidance: float, seed: int = 0
 ) -> dict[str, object]:
     """All rows of the table as plain data."""
     kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
@@ -193,8 +206,9 @@ def report(
         "steps": steps,
         "guidance_scale": guidance,
         "rows": rows,
-        "autoencoder_psnr_db": round(psnr(pipe.vae, fresh), 2),  # type: ignore[attr-defined]
+        "autoencoder_psnr_db": round(psnr(pipe.vae, fresh), 2),
         "frechet_ratio": round(frechet(features, truth) / frechet(again, truth), 2),
+        "nearest_words": neighbours(pipe, preset, ("cat", "duck", "bus", "apple", "tree", "castle")),
         "memorised_percent": round(100 * memorised(made, asked, preset), 1),
     }
 
@@ -210,7 +224,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)
-    parser.add_argument("--judge-samples", type=int, default=60_000)
+    parser.add_argument("--judge-samples", type=int, default=150_000)
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
     options = parser.parse_args(argv)
     from diffusers import StableDiffusionPipeline
@@ -239,6 +253,8 @@ def table(facts: dict[str, object]) -> str:
     lines += [f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |" for row, v in rows.items()]
     for name in ("autoencoder_psnr_db", "frechet_ratio", "memorised_percent"):
         lines.append(f"| {name.replace('_', ' ')} | {facts[name]} | | |")
+    near: dict[str, list[str]] = facts["nearest_words"]  # type: ignore[assignment]
+    lines += ["", "Nearest words: " + "; ".join(f"{w} → {', '.join(n)}" for w, n in near.items())]
     return "\n".join(lines)
 
 

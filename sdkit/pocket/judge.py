@@ -125,7 +125,7 @@ def _truth(scenes: list[Scene], kinds: dict[str, int]) -> tuple[Tensor, Tensor, 
     return torch.from_numpy(where), torch.from_numpy(colour), torch.from_numpy(whole)
 
 
-def train_judge(preset: Preset, folder: Path, *, samples: int = 60_000, device: str = "cpu") -> Judge:
+def train_judge(preset: Preset, folder: Path, *, samples: int = 150_000, device: str = "cpu") -> Judge:
     """Train (or load) the judge of a preset on scenes that are not Pocket's training scenes."""
     torch.manual_seed(1)
     kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
@@ -150,7 +150,7 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 60_000, device: 
             a, b = cells.split([len(kinds) + 1, len(_COLOURS)], 1)
             style, background, number = answers.split([len(_STYLES), len(BACKGROUNDS), len(_NUMBERS)], 1)
             w = whole[index].to(device)
-            loss = F.cross_entropy(a, where[index].to(device)) + 0.3 * F.cross_entropy(b, colour[index].to(device))
+            loss = F.cross_entropy(a, where[index].to(device)) + F.cross_entropy(b, colour[index].to(device))
             loss = loss + 0.2 * (F.cross_entropy(style, w[:, 0]) + F.cross_entropy(background, w[:, 1]))
             if (w[:, 2] >= 0).any():
                 loss = loss + 0.2 * F.cross_entropy(number, w[:, 2])

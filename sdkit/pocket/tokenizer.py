@@ -1,12 +1,16 @@
 """Stage two of training: the tokenizer, a `CLIPTokenizer` in which every word of the world is one token.
 
 Byte-pair merges are learned on the word list alone until each word is whole; any other text still has an encoding,
-byte by byte, so that an unknown word is many unfamiliar pieces and never an error.
+byte by byte, so that an unknown word is many unfamiliar pieces and never an error. The merges are counted here
+because the trainer of `tokenizers` breaks ties by hash order: two builds would give two words each other's number.
 """
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from collections import Counter
+from itertools import pairwise
+
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from .presets import Preset
@@ -14,26 +18,38 @@ from .world import objects, words
 
 __all__ = ["build_tokenizer"]
 
+_END = "</w>"
+
 
 def build_tokenizer(preset: Preset) -> CLIPTokenizer:
-    """The tokenizer of a preset; deterministic."""
-    suffix, alphabet = "</w>", sorted(pre_tokenizers.ByteLevel.alphabet())
-    bpe = Tokenizer(models.BPE(end_of_word_suffix=suffix))
-    bpe.pre_tokenizer = pre_tokenizers.Whitespace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1 << 16, min_frequency=1, end_of_word_suffix=suffix, initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator([" ".join(words(objects(preset.objects)))], trainer)
-    merged = [token for token, _ in sorted(bpe.get_vocab().items(), key=lambda item: item[1])]
-    tokens = dict.fromkeys([*alphabet, *(c + suffix for c in alphabet), *merged, "<|startoftext|>", "<|endoftext|>"])
+    """The tokenizer of a preset; the same in every process."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = _merges(words(objects(preset.objects)))
+    tokens = [*alphabet, *(c + _END for c in alphabet), *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
     return CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=_merges(bpe),
+        vocab={token: index for index, token in enumerate(dict.fromkeys(tokens))},
+        merges=merges,
         model_max_length=preset.tokens,
     )
 
 
-def _merges(bpe: Tokenizer) -> list[tuple[str, str]]:
-    import json
+def _merges(vocabulary: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Byte-pair merges, most frequent first and ties in alphabetical order, until every word is one piece."""
+    pieces = [[*word[:-1], word[-1] + _END] for word in vocabulary]
+    merges: list[tuple[str, str]] = []
+    while any(len(p) > 1 for p in pieces):
+        counts = Counter(pair for p in pieces for pair in pairwise(p))
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        pieces = [_merged(p, best) for p in pieces]
+    return merges
 
-    return [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+
+def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    done: list[str] = []
+    for piece in pieces:
+        if done and (done[-1], piece) == pair:
+            done[-1] += piece
+        else:
+            done.append(piece)
+    return done

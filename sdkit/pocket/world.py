@@ -245,7 +245,7 @@ def random_scene(
     composition
         ``"single"``, ``"pair"`` or ``"count"``; drawn at random when None.
     """
-    what = composition or rng.choices(("single", "pair", "count"), (0.56, 0.26, 0.18))[0]
+    what = composition or rng.choices(("single", "pair", "count"), (0.54, 0.34, 0.12))[0]
     while True:
         chosen = rng.sample(kinds, 2) if what == "pair" else [rng.choice(kinds)]
         background = chosen[0].home if rng.random() < 0.12 else rng.choice(BACKGROUNDS)
@@ -259,12 +259,12 @@ def random_scene(
         a, b = _STACK if relation in ("above", "below") else _SLOTS[2]
         slots = (b, a) if relation in ("right", "below") else (a, b)
         items = tuple(
-            _place(k, s, rng, scale=1, colour=_colour(k, background, rng, 0.3), flip=False)
+            _place(k, s, rng, scale=1, colour=_colour(k, background, rng, 0.35), flip=False)
             for k, s in zip(chosen, slots, strict=True)
         )
         return Scene(items, background, style, relation, variant=variant)
     kind = chosen[0]
-    colour = _colour(kind, background, rng, 0.35 if what == "single" else 0.15)
+    colour = _colour(kind, background, rng, 0.45 if what == "single" else 0.15)
     if what == "count":
         number = rng.choice((2, 3, 4))
         items = tuple(_place(kind, s, rng, scale=1, colour=colour, flip=False) for s in _SLOTS[number])
