@@ -1,0 +1,333 @@
+"""What capturing attention costs, beside two other libraries, and whether the maps find the thing. Prints one table.
+
+    python benchmarks/attention.py [--quick]
+    python benchmarks/attention.py --peers FOLDER
+
+The peers are optional: ``pip install --no-deps --target FOLDER attention-map-diffusers==1.0.0 daam==0.2.0``. Ratios
+compare process CPU time of the same pictures with and without capture, variants alternating in one process, minimum
+of N; the networks have Stable Diffusion's published shapes and random weights, which changes neither time nor size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timing import alternate
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+from published import SD15, SDXL
+
+import sdkit
+from sdkit.pocket.presets import PRESETS
+from sdkit.pocket.world import COLOURS, Scene, caption, objects, random_scene
+
+PROMPT = "a red car and a blue cat on a beach"
+
+
+def shaped(kind: dict[str, Any], *, meta: bool = False) -> Any:
+    """A pipeline whose UNet has a published shape; text encoder and autoencoder are small."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from sdkit.pocket.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer(PRESETS["cpu"])
+    tokenizer.model_max_length = 77
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=768, intermediate_size=64, num_hidden_layers=1, eos_token_id=len(tokenizer) - 1
+    )  # fmt: skip
+    vae = AutoencoderKL(block_out_channels=(8,) * 4, down_block_types=("DownEncoderBlock2D",) * 4,
+                        up_block_types=("UpDecoderBlock2D",) * 4, norm_num_groups=4, latent_channels=4)  # fmt: skip
+    with torch.device("meta" if meta else "cpu"):
+        unet = UNet2DConditionModel(**kind)
+    pipe = StableDiffusionPipeline(
+        vae=vae, text_encoder=CLIPTextModel(text).eval(), tokenizer=tokenizer, unet=unet.eval(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False,
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+# -- peers -----------------------------------------------------------------------------------------------------------
+
+
+def peers(folder: Path | None) -> dict[str, Callable[[Any], AbstractContextManager[Any]]]:
+    """Contexts of the other libraries, those that are installed."""
+    found: dict[str, Callable[[Any], AbstractContextManager[Any]]] = {}
+    if folder is not None:
+        sys.path.append(str(folder))
+    try:
+        from attention_map_diffusers import AttentionCapture
+
+        found["attention-map-diffusers 1.0.0, last step"] = AttentionCapture
+        found["attention-map-diffusers 1.0.0, all steps"] = lambda pipe: AttentionCapture(
+            pipe, timesteps="all", mode="exact"
+        )
+    except ImportError:
+        pass
+    try:
+        from unittest.mock import MagicMock
+
+        for name in ("spacy", "spacy.tokens"):  # daam parses sentences with it, which is not what is measured
+            sys.modules.setdefault(name, MagicMock())
+        from daam import trace
+
+        found["daam 0.2.0"] = trace
+    except ImportError:
+        pass
+    return found
+
+
+def peer_bytes(kept: Any) -> int:
+    """Bytes of all tensors reachable from what a peer keeps."""
+    seen: set[int] = set()
+    total, stack = 0, [getattr(kept, "collector", None) or getattr(kept, "all_heat_maps", kept)]
+    while stack:
+        item = stack.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, torch.Tensor):
+            total += item.nbytes
+        elif isinstance(item, dict):
+            stack += list(item.values())
+        elif isinstance(item, (list, tuple, set)):
+            stack += list(item)
+        elif hasattr(item, "__dict__") and not isinstance(item, (torch.nn.Module, type)):
+            stack += [v for v in vars(item).values() if not callable(v)]
+    return total
+
+
+# -- rows ------------------------------------------------------------------------------------------------------------
+
+
+def time_rows(
+    title: str, pipe: Any, options: dict[str, Any], rounds: int, others: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """CPU time with capture ÷ without; the peers run `pipe(...)` themselves, as they are made for."""
+
+    def run() -> None:
+        pipe(
+            PROMPT, num_inference_steps=options["steps"], width=options["size"], height=options["size"],
+            generator=torch.Generator().manual_seed(0), output_type="latent",
+        )  # fmt: skip
+
+    ways: dict[str, Any] = {"plain": nullcontext, "sdkit": lambda: sdkit.capture_attention(pipe)}
+    ways |= {name: (lambda make=make: make(pipe)) for name, make in others.items()}
+    run()
+    usable, rows = {}, []
+    for name, way in ways.items():
+
+        def inside(way: Any = way) -> None:
+            with way():
+                run()
+
+        try:
+            inside()
+            usable[name] = inside
+        except Exception as error:  # noqa: BLE001 - a peer that cannot do this work is told in the table
+            rows.append((f"{title}: {name}", f"fails: {type(error).__name__}"))
+    seconds = alternate(usable, rounds)
+    rows += [(f"{title}: {n} ÷ without", f"{s / seconds['plain']:.3f}") for n, s in seconds.items() if n != "plain"]
+    return rows
+
+
+def memory_rows(pipe: Any, size: int, others: dict[str, Any], xl: Any) -> list[tuple[str, str]]:
+    """Bytes kept."""
+
+    def run() -> None:
+        pipe(PROMPT, num_inference_steps=1, width=size, height=size, output_type="latent")
+
+    rows = []
+    with sdkit.capture_attention(pipe) as capture:
+        run()
+    told = capture.cost(size, size, 1, tokens=capture.records[-1].used)
+    rows.append(
+        (
+            f"kept, time-mean, SD 1.5 shape at {size}², this prompt: sdkit (told before: {told / 1e6:.2f} MB)",
+            f"{capture.bytes / 1e6:.2f} MB",
+        )
+    )
+    rows.append(
+        (
+            "kept, the same for a prompt of all 77 tokens, 1 or 50 steps: sdkit (accounted)",
+            f"{capture.cost(size, size, 50) / 1e6:.2f} MB",
+        )
+    )
+    for name, make in others.items():
+        try:
+            with make(pipe) as kept:
+                run()
+            rows.append((f"kept, SD 1.5 shape at {size}², 1 step: {name}", f"{peer_bytes(kept) / 1e6:.1f} MB"))
+        except Exception as error:  # noqa: BLE001 - see above
+            rows.append((f"kept, SD 1.5 shape at {size}²: {name}", f"fails: {type(error).__name__}"))
+    everything = sdkit.capture_attention(xl, steps=True)
+    rows.append(
+        (
+            "kept, every word × step × layer group, 50 steps, SDXL shape at 1024², 77 tokens (accounted)",
+            f"{everything.cost(1024, 1024, 50) / 2**20:.1f} MiB",
+        )
+    )
+    point = sdkit.capture_attention(pipe, self_attention=[(0.5, 0.5)])
+    rows.append(
+        (
+            "self-attention, one query pixel, SD 1.5 shape at 512² (accounted)",
+            f"{(point.cost(512, 512, 1) - sdkit.capture_attention(pipe).cost(512, 512, 1)) / 1e6:.3f} MB",
+        )
+    )
+    return rows
+
+
+def exactness(pipe: Any) -> float:
+    """Largest difference to softmax(QKᵀ/√d) in double precision, over every layer and step of a Pocket picture."""
+    import torch.nn.functional as F
+
+    explicit: list[torch.Tensor] = []
+    kernel, steps, worst = F.scaled_dot_product_attention, [], 0.0
+    length = pipe.tokenizer.model_max_length
+
+    def slow(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if key.shape[-2] == length and query.shape[-2] != length:
+            scores = query[-1].double() @ key[-1].double().transpose(-1, -2) / query.shape[-1] ** 0.5
+            explicit.append(scores.softmax(-1).mean(0))
+        return kernel(query, key, value, *args, **kwargs)
+
+    with sdkit.capture_attention(pipe) as capture:
+
+        def snapshot(*_: Any) -> None:
+            steps.append([m[0].clone() for m in capture.records[-1].means.values()])
+
+        F.scaled_dot_product_attention = slow
+        try:
+            sdkit.generate(pipe, PROMPT, progress=False, on_step=snapshot)
+        finally:
+            F.scaled_dot_product_attention = kernel
+    layers = len(steps[0])
+    previous = [torch.zeros_like(m) for m in steps[0]]
+    for number, sums in enumerate(steps):
+        for at, (now, before) in enumerate(zip(sums, previous, strict=True)):
+            truth = explicit[number * layers + at][:, : now.shape[1]]
+            worst = max(worst, float((now.double() - before.double() - truth).abs().max()))
+        previous = sums
+    return worst
+
+
+# -- does the map find the thing? ------------------------------------------------------------------------------------
+
+
+def two_object_scenes(count: int) -> list[Scene]:
+    """Scenes with two objects on a plain background whose colour neither has."""
+    import random
+
+    rng, kinds, found = random.Random("attention"), objects(PRESETS["cpu"].objects), []
+    vivid = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
+    while len(found) < count:
+        s = random_scene(rng, kinds, training=False, composition="pair")
+        if s.style == "plain" and s.background in vivid and all(i.colour != s.background for i in s.items):
+            found.append(s)
+    return found
+
+
+def true_masks(picture: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    """Masks `(H, W)` of the first and the second object: what differs from the background, on the side where each stands.
+
+    Shade is allowed for: a pixel belongs to the background if some brightness of the background's colour matches it.
+    """
+    from scipy import ndimage
+
+    pixels = picture.astype(np.float32) / 255
+    colour = np.array(COLOURS[scene.background], np.float32)
+    scale = np.clip((pixels @ colour) / (colour @ colour), 0.6, 1.1)[..., None]
+    thing = np.abs(pixels - scale * colour).max(-1) > 0.16
+    thing = ndimage.binary_fill_holes(ndimage.binary_opening(thing))
+    side = len(picture)
+    rows, columns = np.mgrid[:side, :side]
+    first = {
+        "left": columns < side / 2, "beside": columns < side / 2, "right": columns >= side / 2,
+        "above": rows < side / 2, "below": rows >= side / 2,
+    }[scene.relation or "left"]  # fmt: skip
+    return thing & first, thing & ~first
+
+
+def finding(pipe: Any, count: int) -> dict[str, tuple[float, dict[float, float]]]:
+    """For each choice of layers: share of peaks inside the right object, and mean IoU by threshold."""
+    import random
+
+    rng = random.Random(5)
+    choices = {
+        "decoder 16×16 (default)": lambda m, w: m[w],
+        "whole decoder": lambda m, w: m.at(layer="up/1")[w] + m.at(layer="up/2")[w],
+        "decoder 8×8": lambda m, w: m.at(layer="up/2")[w],
+        "encoder 8×8": lambda m, w: m.at(layer="down/2")[w],
+        "middle 4×4": lambda m, w: m.at(layer="mid")[w],
+    }
+    thresholds = (0.2, 0.3, 0.4, 0.5, 0.6)
+    hits: dict[str, list[bool]] = {name: [] for name in choices}
+    overlaps: dict[str, dict[float, list[float]]] = {name: {t: [] for t in thresholds} for name in choices}
+    scenes = two_object_scenes(count)
+    for start in range(0, count, 20):
+        part = scenes[start : start + 20]
+        texts = [caption(s, rng, name_home=True) for s in part]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = sdkit.generate(pipe, texts, seed=start, attention=True, progress=False, batch_size=10)
+        for picture, scene in zip(made, part, strict=True):
+            masks = true_masks(np.asarray(picture.image), scene)
+            for item, mask in zip(scene.items, masks, strict=True):
+                for name, choose in choices.items():
+                    heat = choose(picture.attention, item.kind.name)
+                    hits[name].append(bool(mask.flat[heat.argmax()]))
+                    for t in thresholds:
+                        seen = heat > t * heat.max()
+                        overlaps[name][t].append(float((seen & mask).sum() / max(1, (seen | mask).sum())))
+    return {
+        name: (float(np.mean(hits[name])), {t: float(np.mean(v)) for t, v in overlaps[name].items()})
+        for name in choices
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs, means nothing")
+    parser.add_argument("--peers", type=Path, default=None)
+    parser.add_argument("--prompts", type=int, default=200)
+    parser.add_argument("--only", choices=("cost", "finding"), default=None)
+    options = parser.parse_args(argv)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    rows: list[tuple[str, str]] = []
+    pocket = sdkit.load()
+    pocket.set_progress_bar_config(disable=True)
+    if options.only != "finding":
+        others = peers(options.peers)
+        small = {**SD15, "block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 768}
+        big = shaped(small if options.quick else SD15)
+        size, rounds = (128, 1) if options.quick else (256, 3)
+        rows += time_rows(f"SD 1.5 shape, {size} px, 2 guided steps", big, {"steps": 2, "size": size}, rounds, others)
+        rows += time_rows("Pocket, 20 steps", pocket, {"steps": 20, "size": 64}, 1 if options.quick else 7, {})
+        rows += memory_rows(big, 128 if options.quick else 512, others, shaped(SDXL, meta=True))
+        rows.append(("largest difference to softmax(QKᵀ/√d), every layer and step, Pocket", f"{exactness(pocket):.1e}"))
+    if options.only != "cost":
+        for name, (peak, ious) in finding(pocket, 20 if options.quick else options.prompts).items():
+            best = max(ious, key=ious.__getitem__)
+            told = f"{100 * peak:.1f} %; IoU {ious[0.3]:.2f} at 0.3, best {ious[best]:.2f} at {best}"
+            rows.append((f"peak inside the right object, {name}", told))
+    print("| what | found |\n|---|---|")
+    for name, value in rows:
+        print(f"| {name} | {value} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,366 @@
+"""Watch a pipeline's attention while it makes a picture, without changing the picture.
+
+The design decision: nothing is replaced. Forward hooks read the queries and keys that every processor computes, and
+the probabilities are worked out beside the fast kernel, for the conditional half of the batch and for the tokens of
+the prompt only. So the picture stays the same to the bit, and LoRA layers, offload hooks, sliced attention and a
+user's own processors stay in place. Sums run along with the steps: memory does not grow with what nobody asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from sdkit.calls import Call, announced, denoiser_of, inputs_of, replaced
+from sdkit.errors import CannotCapture, InvalidSettings
+from sdkit.tokens import Prompt, read_prompt
+
+from .layers import Layer, find_layers, grid_at, reduced
+from .record import Record
+
+if TYPE_CHECKING:
+    from .maps import AttentionMaps
+
+__all__ = ["Capture", "capture_attention"]
+
+_KERNEL = F.scaled_dot_product_attention
+_STEP_RESOLUTION = 32  # cells a side of what is kept for every step or head
+
+
+def capture_attention(
+    pipe: Any,
+    *,
+    steps: bool = False,
+    heads: bool = False,
+    self_attention: bool | Iterable[tuple[float, float]] = False,
+    resolution: int | None = None,
+) -> Capture:
+    """Watch attention inside a ``with`` block, around any number of calls of the pipeline.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline: Stable Diffusion 1.x, 2.x, XL (UNets), 3.x or Flux (joint attention).
+    steps
+        Keep word maps of every step as well, averaged over layers of one stage and resolution, in half precision.
+    heads
+        Keep the heads apart as well, summed over steps.
+    self_attention
+        Keep which patch looked at which as well (UNets only): True for every patch of layers of at most 32×32
+        patches, or points ``(x, y)`` in 0..1 whose patches are followed in all layers.
+    resolution
+        Longest side, in patches, of the maps that are kept. None keeps every layer's own, or 32 with `steps` or
+        `heads`.
+
+    Returns
+    -------
+    Capture
+        The context manager; after the run its `maps` are the `AttentionMaps` of the first picture.
+
+    Raises
+    ------
+    CannotCapture
+        Before the first step, if a module's attention cannot be read; the module is named.
+
+    Notes
+    -----
+    A map holds ``softmax(Q Kᵀ / √d)``, the mean over heads, of the prompt that guidance pulls towards. Which part of
+    the batch that is is taken from the pipeline (`do_classifier_free_guidance`), never guessed from its size.
+
+    Examples
+    --------
+    >>> with capture_attention(pipe) as capture:
+    ...     r = sdkit.generate(pipe, "a red car on a beach")
+    >>> capture.maps["car"].shape
+    (64, 64)
+    """
+    return Capture(pipe, steps=steps, heads=heads, self_attention=self_attention, resolution=resolution)
+
+
+class Capture:
+    """Hooks on a pipeline's attention layers, and what they have recorded; made by `capture_attention`."""
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        steps: bool,
+        heads: bool,
+        self_attention: bool | Iterable[tuple[float, float]],
+        resolution: int | None,
+    ) -> None:
+        if resolution is not None and resolution < 1:
+            raise InvalidSettings(f"resolution is {resolution}; keep maps of 1 patch a side or more.")
+        self.pipe, self.steps, self.heads = pipe, steps, heads
+        self.resolution = resolution or (_STEP_RESOLUTION if steps or heads else None)
+        self.points = _points(self_attention)
+        layers = find_layers(pipe)
+        wanted = ("cross", "joint") if self_attention is False else ("cross", "joint", "self")
+        if self_attention is not False and all(layer.kind == "joint" for layer in layers):
+            raise CannotCapture(
+                f"{type(pipe).__name__} has joint attention, whose patches and words share one softmax; self-attention alone is kept for UNets."
+            )
+        self.layers = tuple(layer for layer in layers if layer.kind in wanted)
+        self.everything = self_attention is True
+        self.records: list[Record] = []
+        self._undo = ExitStack()
+        self._seen: dict[tuple[str, str], Tensor] = {}
+        self._call: Call | None = None
+        self._mode: TorchFunctionMode | None = None
+        self._active = False
+
+    # -- the block ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Put the hooks in place."""
+        network = denoiser_of(self.pipe)
+        with ExitStack() as undo:
+            undo.callback(network.register_forward_pre_hook(self._before_network, with_kwargs=True).remove)
+            undo.callback(network.register_forward_hook(self._after_network, always_call=True).remove)
+            for layer in self.layers:
+                for handle in self._watch(layer):
+                    undo.callback(handle.remove)
+            # the prompts of the user's own pipe(...) calls, which nobody announces
+            undo.enter_context(replaced(self.pipe, "encode_prompt", self._listening(self.pipe.encode_prompt)))
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Take the hooks away; the pipeline is as it was."""
+        self._undo.close()
+        self._seen.clear()
+        self._stop_reading()
+        self._call = None
+
+    def _listening(self, encode: Callable[..., Any]) -> Callable[..., Any]:
+        def listening(prompt: Any = None, *args: Any, **kwargs: Any) -> Any:
+            texts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            self._call = Call(self.pipe, tuple(texts))
+            return encode(prompt, *args, **kwargs)
+
+        return listening
+
+    def _watch(self, layer: Layer) -> Iterator[RemovableHandle]:
+        module = layer.module
+        if layer.kind == "joint":
+            yield module.register_forward_pre_hook(partial(self._read, layer))
+            yield module.register_forward_hook(lambda *_: self._stop_reading(), always_call=True)
+            return
+        for part in ("norm_q" if getattr(module, "norm_q", None) is not None else "to_q", "to_k"):
+            source = "norm_k" if part == "to_k" and getattr(module, "norm_k", None) is not None else part
+            key = (layer.name, "k" if part == "to_k" else "q")
+            yield getattr(module, source).register_forward_hook(partial(self._keep, key))
+        yield module.register_forward_hook(partial(self._after_layer, layer), with_kwargs=True)
+
+    # -- during a run ------------------------------------------------------------------------------------------------
+
+    def _before_network(self, network: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        call = announced(network) or self._call
+        sample, timestep = inputs_of(args, kwargs)
+        if not self.records or call is not self.records[-1].call:
+            self.records.append(self._begin(call, sample, kwargs))
+        # a second pass at one timestep is the unconditional one of pipelines that do not join both in a batch
+        self._active = self.records[-1].begin_step(timestep)
+
+    def _begin(self, call: Call | None, sample: Tensor, kwargs: dict[str, Any]) -> Record:
+        guided = call is not None and call.guided
+        count = len(sample) // 2 if guided else len(sample)
+        if "img_ids" in kwargs:  # Flux packs 2×2 latents into one patch and tells where each stands
+            rows, columns = (int(n) + 1 for n in kwargs["img_ids"].reshape(-1, 3)[:, 1:].amax(0))
+            size = (rows * 2, columns * 2)
+        else:
+            size = (int(sample.shape[-2]), int(sample.shape[-1]))
+        text = kwargs.get("encoder_hidden_states")
+        length = int(text.shape[1]) if isinstance(text, Tensor) else 0
+        texts = call.prompts if call else ()
+        prompts = [texts[i * len(texts) // count] if texts else "" for i in range(count)]
+        return Record(
+            call=call,
+            prompts=[self._prompt(text, length) for text in prompts],
+            latents=size,
+            scale=int(self.pipe.vae_scale_factor),
+            guided=guided,
+        )
+
+    def _prompt(self, text: str, length: int) -> Prompt:
+        """The prompt's tokens; without words where the sequence is not what the pipeline's tokenizers make."""
+        pipe = self.pipe
+        tokenizers = [(pipe.tokenizer, pipe.tokenizer.model_max_length)]
+        if getattr(pipe, "tokenizer_3", None) is not None:
+            tokenizers.append((pipe.tokenizer_3, length - tokenizers[0][1]))
+        elif getattr(pipe, "transformer", None) is not None and getattr(pipe, "tokenizer_2", None) is not None:
+            tokenizers = [(pipe.tokenizer_2, length)]
+        fits = text and sum(n for _, n in tokenizers) == length
+        return read_prompt(tokenizers, text) if fits else Prompt(text, (), length, (), tuple(range(length)))
+
+    def _after_network(self, *_: Any) -> None:
+        self._active = False
+        self._seen.clear()
+
+    def _keep(self, key: tuple[str, str], _module: Any, _args: Any, output: Tensor) -> None:
+        if self._active:
+            self._seen[key] = output
+
+    def _after_layer(self, layer: Layer, module: Any, _args: Any, kwargs: dict[str, Any], _output: Any) -> None:
+        if not self._active:
+            return
+        q, k = self._seen.pop((layer.name, "q"), None), self._seen.pop((layer.name, "k"), None)
+        if q is None or k is None:
+            processor = type(module.processor).__name__
+            raise CannotCapture(
+                f"{layer.name}: its processor {processor} does not use to_q and to_k, so its attention cannot be read."
+            )
+        record = self.records[-1]
+        q, k = (
+            x if x.ndim == 4 else x.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for x in (q, k)
+        )  # (B, H, n, d)
+        mask = kwargs.get("attention_mask")
+        for image in range(record.count):
+            at = image - record.count  # the conditional half is the last one
+            rows = self._rows(layer, record) if layer.kind == "self" else None
+            queries = q[at] if rows is None else q[at][:, rows]
+            p = _probabilities(queries, k[at], module.scale, None if mask is None else mask[at])
+            if layer.kind == "self":
+                record.add_self(layer, image, p, self.points)
+            else:
+                record.add_words(layer, image, p, keep=self)
+
+    def _rows(self, layer: Layer, record: Record) -> Tensor | None:
+        """Which patches' views are kept: None for all, indices for the points asked for."""
+        rows, columns = grid_at(*record.latents, layer.level)
+        if self.points:
+            return torch.tensor([int(y * rows) * columns + int(x * columns) for x, y in self.points])
+        return None if rows * columns <= _STEP_RESOLUTION**2 else torch.empty(0, dtype=torch.long)
+
+    # -- joint attention ---------------------------------------------------------------------------------------------
+
+    def _read(self, layer: Layer, _module: Any, _args: Any) -> None:
+        """Read the very queries and keys that go into the kernel, after rotary embeddings and normalisation."""
+        if self._active:
+            self._mode = _Reader(partial(self._joint, layer))
+            self._mode.__enter__()
+
+    def _stop_reading(self) -> None:
+        if self._mode is not None:
+            self._mode.__exit__(None, None, None)
+            self._mode = None
+
+    def _joint(self, layer: Layer, q: Tensor, k: Tensor) -> None:
+        record = self.records[-1]
+        words = record.prompts[0].length
+        for image in range(record.count):
+            qi, ki = q[image - record.count], k[image - record.count]
+            if layer.text_first:
+                text, picture = slice(0, words), slice(words, None)
+            else:
+                text, picture = slice(-words, None), slice(0, -words)
+            scale = qi.shape[-1] ** -0.5
+            looked = torch.cat(
+                [_probabilities(part, ki, scale)[:, :, text] for part in qi[:, picture].split(1024, 1)], 1
+            )
+            record.add_words(layer, image, looked, keep=self)
+            back = _probabilities(qi[:, text][:, : record.used], ki, scale)[:, :, picture]
+            record.add_back(layer, image, back)
+
+    # -- what came of it ---------------------------------------------------------------------------------------------
+
+    @property
+    def all_maps(self) -> list[AttentionMaps]:
+        """The maps of every picture of every call, in the order in which they were made.
+
+        Raises
+        ------
+        InvalidSettings
+            If no picture has been made inside the block.
+        """
+        return [maps for record in self._made() for maps in record.maps()]
+
+    @property
+    def maps(self) -> AttentionMaps:
+        """The maps of the first picture of the last call."""
+        return self._made()[-1].maps()[0]
+
+    def _made(self) -> list[Record]:
+        if not self.records:
+            raise InvalidSettings("Nothing was captured: make a picture inside the with block first.")
+        return self.records
+
+    @property
+    def bytes(self) -> int:
+        """What is kept at present, in bytes."""
+        return sum(record.bytes for record in self.records)
+
+    def cost(self, width: int, height: int, steps: int, *, tokens: int | None = None, count: int = 1) -> int:
+        """Bytes that a run will keep, told before it.
+
+        Parameters
+        ----------
+        width, height
+            Size of the picture in pixels.
+        steps
+            Denoising steps.
+        tokens
+            Tokens of the prompt with start and end; None reckons with all that the encoder reads.
+        count
+            Pictures.
+        """
+        scale = int(self.pipe.vae_scale_factor)
+        if tokens is None:
+            tokens = int(self.pipe.tokenizer.model_max_length)
+        total, groups = 0, {}
+        for layer in self.layers:
+            rows, columns = grid_at(
+                math.ceil(height / scale), math.ceil(width / scale), layer.level + (layer.kind == "joint")
+            )
+            if layer.kind == "self":
+                kept = len(self.points) or (rows * columns if rows * columns <= _STEP_RESOLUTION**2 else 0)
+                total += kept * rows * columns * 4
+                continue
+            small = reduced(rows, columns, self.resolution)
+            total += math.prod(small) * tokens * 4 + (rows * columns * tokens * 4 if layer.kind == "joint" else 0)
+            total += math.prod(small) * tokens * 4 * layer.heads if self.heads else 0
+            groups[layer.group] = math.prod(small)
+        return count * (total + (sum(groups.values()) * tokens * 2 * steps if self.steps else 0))
+
+
+class _Reader(TorchFunctionMode):
+    """Hands the queries and keys of scaled dot-product attention to a function, and changes nothing."""
+
+    def __init__(self, tell: Any) -> None:
+        super().__init__()
+        self.tell = tell
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _KERNEL:
+            self.tell(args[0] if args else kwargs["query"], args[1] if len(args) > 1 else kwargs["key"])
+        return func(*args, **(kwargs or {}))
+
+
+def _probabilities(q: Tensor, k: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:
+    """``softmax(scale · Q Kᵀ + mask)`` for `q` `(H, P, d)` and `k` `(H, T, d)`: `(H, P, T)` in float32."""
+    scores = torch.baddbmm(q.new_empty(1, 1, 1), q, k.transpose(1, 2), beta=0, alpha=scale)
+    if mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1, dtype=torch.float32)
+
+
+def _points(wanted: bool | Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    if isinstance(wanted, bool):
+        return ()
+    points = tuple((float(x), float(y)) for x, y in wanted)
+    for x, y in points:
+        if not (0 <= x < 1 and 0 <= y < 1):
+            raise InvalidSettings(
+                f"The point ({x:g}, {y:g}) is outside the picture; give x and y from 0 up to, not including, 1."
+            )
+    return points

@@ -1,0 +1,114 @@
+"""The attention layers of a pipeline, and whether they can be read.
+
+Three kinds exist: *cross* (UNets: pictures look at words), *self* (UNets: patches look at patches) and *joint* (the
+transformers of Stable Diffusion 3 and Flux: pictures and words look at each other in one softmax).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sdkit.calls import denoiser_of
+from sdkit.errors import CannotCapture
+
+__all__ = ["Layer", "find_layers", "grid_at", "reduced"]
+
+_MODULES = ("Attention", "FluxAttention")  # names, so that nothing is imported before it is needed
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One attention module; `level` counts how often its grid has been halved, `heads` its heads."""
+
+    name: str
+    module: Any
+    kind: str  # "cross", "self" or "joint"
+    stage: str  # "down", "mid", "up", or "block" in a transformer
+    level: int
+    text_first: bool = False  # of a joint sequence
+
+    @property
+    def heads(self) -> int:
+        """Number of heads."""
+        return int(self.module.heads)
+
+    @property
+    def group(self) -> str:
+        """Stage and resolution: layers of one group are averaged where layers are not kept apart."""
+        return self.stage if self.stage in ("mid", "block") else f"{self.stage}/{2**self.level}"
+
+
+def grid_at(height: int, width: int, level: int) -> tuple[int, int]:
+    """Rows and columns of a UNet's grid after `level` halvings, which round up."""
+    for _ in range(level):
+        height, width = (height + 1) // 2, (width + 1) // 2
+    return height, width
+
+
+def reduced(rows: int, columns: int, resolution: int | None) -> tuple[int, int]:
+    """The grid on which maps are kept: the layer's own, or one whose longer side has `resolution` patches."""
+    if resolution is None or max(rows, columns) <= resolution:
+        return rows, columns
+    factor = max(rows, columns) / resolution
+    return max(1, round(rows / factor)), max(1, round(columns / factor))
+
+
+def find_layers(pipe: Any) -> tuple[Layer, ...]:
+    """All attention layers of the pipeline's UNet or transformer, in the order in which they run.
+
+    Raises
+    ------
+    CannotCapture
+        If the pipeline has neither, or one module works in a way that cannot be read; the module is named.
+    """
+    if getattr(pipe, "unet", None) is None and getattr(pipe, "transformer", None) is None:
+        raise CannotCapture(f"{type(pipe).__name__} has no UNet and no transformer, so there is no attention to read.")
+    network = denoiser_of(pipe)
+    if hasattr(network, "_orig_mod"):
+        raise CannotCapture(
+            f"The {type(network._orig_mod).__name__} is compiled, and compiled layers do not show their attention; "
+            "capture with the pipeline as it was before torch.compile."
+        )
+    layers = tuple(_joint(network) if getattr(pipe, "unet", None) is None else _unet(network))
+    if not layers:
+        raise CannotCapture(f"{type(network).__name__} has no attention layers that sdkit knows.")
+    return layers
+
+
+def _check(name: str, module: Any) -> None:
+    if getattr(module, "fused_projections", False):
+        raise CannotCapture(
+            f"{name} has fused projections, which hide queries and keys; call pipe.unfuse_qkv_projections() first."
+        )
+
+
+def _unet(unet: Any) -> Iterator[Layer]:
+    depth = len(unet.config.block_out_channels) - 1
+    order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
+    found = [(name, m) for name, m in unet.named_modules() if type(m).__name__ in _MODULES]
+    for name, module in sorted(found, key=lambda item: order.get(item[0].split(".")[0], 3)):
+        parts = name.split(".")
+        if parts[0] not in order or parts[-1] not in ("attn1", "attn2"):
+            raise CannotCapture(f"{name} ({type(module).__name__}) is not a layer of a known kind of UNet.")
+        if module.added_kv_proj_dim is not None:
+            raise CannotCapture(f"{name} adds keys of its own (older DeepFloyd UNets); its attention cannot be read.")
+        _check(name, module)
+        stage = parts[0].split("_")[0]
+        number = int(parts[1]) if stage != "mid" else 0
+        level = {"down": number, "mid": depth, "up": depth - number}[stage]
+        crossing = parts[-1] == "attn2" or getattr(module, "is_cross_attention", False)
+        yield Layer(name, module, "cross" if crossing else "self", stage, level)
+
+
+def _joint(transformer: Any) -> Iterator[Layer]:
+    text_first = "Flux" in type(transformer).__name__
+    if not text_first and type(transformer).__name__ != "SD3Transformer2DModel":
+        raise CannotCapture(
+            f"{type(transformer).__name__} is not a transformer that sdkit knows; it reads UNets, Stable Diffusion 3 and Flux."
+        )
+    for name, module in transformer.named_modules():
+        if type(module).__name__ in _MODULES and name.split(".")[-1] == "attn":
+            _check(name, module)
+            yield Layer(name, module, "joint", "block", 0, text_first)
