@@ -1,0 +1,114 @@
+"""A sweep on disk: one file for what it is, one picture for each cell, so that it can be stopped at any moment.
+
+The one decision: **a cell is finished when its picture can be read and says the right settings**, and not because a list says
+so. There is no second book to keep, so none can be wrong after a kill: what is whole counts, the rest is made again.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sdkit.errors import BadPicture, CannotSave
+from sdkit.files import replacing
+from sdkit.result import Result, load_result
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from sdkit.settings import Settings
+
+    from .axes import Axis
+
+__all__ = ["SweepFolder"]
+
+Index = tuple[int, int, int]
+
+_NAME: Final = "sweep.json"
+
+
+class SweepFolder:
+    """Where the cells of one sweep are kept.
+
+    Parameters
+    ----------
+    path
+        A folder; it is made if it is not there.
+    axes
+        The x, y and z axis.
+    wanted
+        Complete settings of every cell.
+
+    Raises
+    ------
+    CannotSave
+        If the folder holds another sweep or other files, or cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], axes: Sequence[Axis], wanted: Mapping[Index, Settings]) -> None:
+        self.path, self.wanted = Path(path), wanted
+        book = self.path / _NAME
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            strangers = [p for p in self.path.iterdir() if not p.name.startswith(".")]
+        except OSError as error:
+            raise CannotSave(f"cannot use the folder '{path}': {error.strerror}; choose another") from error
+        cells = {_key(i): _lasting(s) for i, s in wanted.items()}
+        if book.exists():
+            self._refuse_another(book, cells)
+        elif strangers:
+            raise CannotSave(f"'{path}' holds other files ('{strangers[0].name}' …); give an empty or a new folder")
+        else:
+            about = {"axes": [{"title": a.title, "labels": a.labels} for a in axes if a.title], "cells": cells}
+            with replacing(book) as temporary:
+                temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
+
+    def _refuse_another(self, book: Path, cells: dict[str, Any]) -> None:
+        try:
+            about = json.loads(book.read_text(encoding="utf-8"))
+            same = about["cells"] == cells
+            told = " by ".join(a["title"] for a in about["axes"])
+        except (OSError, ValueError, KeyError, TypeError):
+            raise CannotSave(f"'{book}' is damaged; give an empty or a new folder") from None
+        if not same:
+            raise CannotSave(
+                f"'{self.path}' holds another sweep ({told}, {len(about['cells'])} cells); give an empty or a new folder, or the same sweep to go on with it"
+            )
+
+    def finished(self) -> dict[Index, Result]:
+        """The cells that are there; leftovers of a killed run are removed."""
+        for leftover in self.path.glob(".sdkit-*"):
+            with suppress(OSError):
+                leftover.unlink()
+        found = {}
+        for index, settings in self.wanted.items():
+            with suppress(BadPicture):  # missing or damaged: it is made again
+                result = load_result(self._file(index))
+                if _lasting(result.settings) == _lasting(settings):
+                    found[index] = result
+        return found
+
+    def write(self, index: Index, result: Result) -> None:
+        """Keep one cell.
+
+        Raises
+        ------
+        CannotSave
+            If there is no room; nothing half-written stays.
+        """
+        result.save(self._file(index))
+
+    def _file(self, index: Index) -> Path:
+        return self.path / f"{_key(index)}.png"
+
+
+def _key(index: Index) -> str:
+    return "x{}-y{}-z{}".format(*index)
+
+
+def _lasting(settings: Settings) -> dict[str, Any]:
+    """Settings without the version: a newer sdkit goes on with what an older one began."""
+    return {name: value for name, value in settings.to_dict().items() if name not in {"version", "licence"}}

@@ -1,0 +1,217 @@
+"""Record what happens inside a run: the probe behind ``generate(..., trace=True)``.
+
+The one decision: **the latents are taken where the solver takes them**, at ``scheduler.step``, together with the
+prediction that it is handed; so the trace is right for every pipeline, solver and prediction type without knowing their
+loops. Only copies in float16 are kept, on the CPU, and the run computes with its own tensors: the picture stays the same.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from sdkit.previews import unpacked
+from sdkit.settings import Settings
+
+from .predictions import clean, kind_of, level
+from .probing import around
+from .trace import Trace, parts
+
+__all__ = ["Recorder", "record_trace", "trace_cost", "warn_of_cost"]
+
+_MUCH = 2**30  # bytes: a gibibyte beside a model is worth a warning
+
+
+class Recorder:
+    """What `record_trace` gives: the traces of the latest run.
+
+    Parameters
+    ----------
+    pipe
+        The pipeline that is watched.
+    keep
+        Names out of `sdkit.traces.trace.PARTS`.
+    settings
+        Of the pictures to come, if they are known. Without them Flux's latents stay packed, for want of a size.
+    """
+
+    def __init__(self, pipe: Any, keep: tuple[str, ...], settings: Sequence[Settings] = ()) -> None:
+        self.pipe, self.keep, self.settings = pipe, keep, settings
+        self._schedule: Any = None
+        self._said: list[torch.Tensor] = []  # by the network since the last step
+        self._start("")
+
+    def _start(self, kind: str) -> None:
+        self._kind = kind
+        self._levels: list[tuple[float, float, float]] = []  # timestep, alpha, sigma
+        self._kept: dict[str, list[torch.Tensor]] = {name: [] for name in self.keep}  # each (B, C, h, w)
+        self._final: torch.Tensor | None = None
+
+    @property
+    def traces(self) -> list[Trace]:
+        """One trace for each picture of the latest run; none before its first step."""
+        if self._final is None:
+            return []
+        timesteps, alphas, sigmas = np.array(self._levels, dtype=np.float64).T
+        end = {"latents": [self._half(self._final)]} if "latents" in self.keep else {}
+        stacked = {name: torch.stack(steps + end.get(name, [])) for name, steps in self._kept.items() if steps}
+        count = len(self._final)
+        settings = list(self.settings) if len(self.settings) == count else [None] * count
+        return [
+            Trace(self._kind, timesteps, alphas, sigmas, settings=settings[i], **self._picture(stacked, i))
+            for i in range(count)
+        ]
+
+    def _picture(self, stacked: dict[str, torch.Tensor], i: int) -> dict[str, Any]:
+        """The arrays of one picture, apart from those of its neighbours, so that they can be forgotten alone."""
+        arrays = {name: np.ascontiguousarray(tensor[:, i].numpy()) for name, tensor in stacked.items()}
+        if (
+            "unconditional" in self.keep
+            and "unconditional" not in arrays
+            and {"conditional", "guided"} <= arrays.keys()
+        ):
+            arrays["conditional"] = arrays["guided"]  # no guidance: one prediction under two names
+        return arrays
+
+    def network(self, own: Any, *args: Any, **kwargs: Any) -> Any:
+        """Listen to what the network says."""
+        output = own(*args, **kwargs)
+        self._said.append(output[0])
+        return output
+
+    def step(self, scheduler: Any, own: Any, prediction: torch.Tensor, timestep: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # fmt: skip
+        """Take down one step, then let the scheduler make it."""
+        if scheduler.timesteps is not self._schedule:  # set_timesteps made a new tensor: a new run begins
+            self._schedule = scheduler.timesteps
+            self._start(kind_of(scheduler))
+        alpha, sigma = level(scheduler, timestep)
+        self._levels.append((float(timestep), alpha, sigma))
+        unconditional, conditional = _halves(self._said, prediction)
+        found: dict[str, torch.Tensor | None] = {
+            "latents": x,
+            "unconditional": unconditional,
+            "conditional": conditional,
+            "guided": prediction,
+        }
+        if "x0" in self.keep:
+            found["x0"] = clean(self._kind, prediction.float(), x.float(), alpha, sigma)
+        for name in self.keep:
+            tensor = found[name]
+            if tensor is not None:
+                self._kept[name].append(self._half(tensor))
+        self._said = []
+        output = own(prediction, timestep, x, *args, **kwargs)
+        self._final = output[0]
+        return output
+
+    def _half(self, tensor: torch.Tensor) -> torch.Tensor:
+        spatial = unpacked(self.pipe, tensor, self.settings[0]) if self.settings else tensor
+        return spatial.detach().to("cpu", torch.float16, copy=True)
+
+
+@contextmanager
+def record_trace(
+    pipe: Any, keep: bool | str | Iterable[str] = True, *, settings: Sequence[Settings] = ()
+) -> Iterator[Recorder]:
+    """Record every run of a pipeline inside the block, your own ``pipe(...)`` calls too.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline.
+    keep
+        Names out of `sdkit.traces.trace.PARTS`, or True for all.
+    settings
+        The settings of the pictures to come, if they are known; they go into the traces, and what the traces will
+        keep is told on the progress bar.
+
+    Yields
+    ------
+    Recorder
+        Its ``traces`` are those of the latest run, one for each picture.
+
+    Raises
+    ------
+    InvalidSettings
+        If `keep` names something that a trace cannot keep.
+
+    Examples
+    --------
+    >>> with record_trace(pipe) as recorder:  # doctest: +SKIP
+    ...     pipe("a cat")
+    >>> recorder.traces[0].x0.shape  # doctest: +SKIP
+    (50, 4, 64, 64)
+    """
+    recorder = Recorder(pipe, parts(keep), settings)
+    bar = dict(getattr(pipe, "_progress_bar_config", None) or {})
+    if settings:
+        cost = trace_cost(pipe, settings, keep)
+        pipe.set_progress_bar_config(**{**bar, "desc": f"the trace keeps {cost / 2**20:.1f} MiB"})
+    try:
+        with around(pipe, recorder.network, recorder.step):
+            yield recorder
+    finally:
+        pipe.set_progress_bar_config(**bar)
+
+
+def trace_cost(pipe: Any, settings: Settings | Sequence[Settings], keep: bool | str | Iterable[str] = True) -> int:
+    """Bytes that traces of these pictures will keep, before anything runs.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline.
+    settings
+        Complete settings (with steps, width and height) of one picture or several.
+    keep
+        Names out of `sdkit.traces.trace.PARTS`, or True for all.
+
+    Returns
+    -------
+    int
+        ``2 · latent values · steps`` for each name kept, and one array more for the final latents.
+
+    Examples
+    --------
+    An SDXL picture has 128·128·4 latent values, 128 KiB in float16: all five parts of 50 steps are 31 MiB.
+    """
+    names = parts(keep)
+    cost = 0
+    for s in [settings] if isinstance(settings, Settings) else settings:
+        values = pipe.vae.config.latent_channels * (s.height or 0) * (s.width or 0) // pipe.vae_scale_factor**2
+        steps = (s.steps or 0) if s.task == "text-to-image" else int((s.steps or 0) * s.strength)
+        steps = {"heun": 2 * steps - 1, "pndm": steps + 1}.get(s.scheduler or "", steps)
+        arrays = len(names)
+        if (s.guidance_scale or 0) <= 1:  # nothing unconditional, and the conditional prediction is the guided one
+            arrays -= ("unconditional" in names) + ({"unconditional", "conditional", "guided"} <= set(names))
+        cost += 2 * values * (arrays * steps + ("latents" in names))
+    return cost
+
+
+def warn_of_cost(pipe: Any, settings: Sequence[Settings], keep: tuple[str, ...]) -> None:
+    """Say before a run that its traces will fill the memory."""
+    cost = trace_cost(pipe, settings, keep) if keep else 0
+    if cost > _MUCH:
+        warnings.warn(
+            f"These traces will keep {cost / 2**30:.1f} GiB of memory; "
+            f"trace='x0' keeps {trace_cost(pipe, settings, 'x0') / 2**30:.1f} GiB.",
+            stacklevel=3,
+        )
+
+
+def _halves(said: list[torch.Tensor], prediction: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """What the network said without and with the words: from one doubled batch, or from two calls.
+
+    diffusers puts the unconditional half of a doubled batch first, and where it calls twice, the words come first.
+    """
+    count = len(prediction)
+    if len(said) == 1 and len(said[0]) == 2 * count and said[0].shape[1:] == prediction.shape[1:]:
+        return said[0][:count], said[0][count:]
+    if len(said) == 2 and said[0].shape == said[1].shape == prediction.shape:
+        return said[1], said[0]
+    return None, prediction if len(said) == 1 and said[0].shape == prediction.shape else None
