@@ -1,0 +1,127 @@
+"""Frames of a walk from their recipes.
+
+The one decision: `render` is a pure function of recipes, so that any process which has the pipeline can make any frame.
+A frame at a keyframe is the picture that `generate()` makes of its settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sdkit.embeddings import encodings
+from sdkit.generation import chunks
+from sdkit.recovery import Ladder
+from sdkit.run import Run, lock_of, starting_noise
+
+from .paths import NOISE_PATHS, WORD_PATHS, align, blend, circle
+from .plan import Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sdkit.settings import Settings
+
+__all__ = ["Frame", "Texts", "render", "texts_of"]
+
+Texts = Mapping[str, Mapping[str, torch.Tensor]]
+"""Encodings by text, see `embeddings.encodings`."""
+
+
+class Frame(NamedTuple):
+    """One picture of a walk, its final latents ``(C, h, w)``, and whether the safety checker blanked it."""
+
+    image: Image.Image
+    latents: NDArray[np.float32]
+    flagged: bool
+
+
+def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts:
+    """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
+    guided = [s.negative_prompt for s in corners if any((c.guidance_scale or 0) > 1 for c in corners)]
+    return encodings(pipe, [*(s.prompt for s in corners), *guided])
+
+
+def render(
+    pipe: Any, recipes: Sequence[Recipe], *, image: Image.Image | None = None, texts: Texts | None = None
+) -> list[Frame]:
+    """Make frames.
+
+    Parameters
+    ----------
+    pipe
+        A pipeline of the families SD 1.x, SD 2.x or SDXL.
+    recipes
+        One for each frame, of one size. Those with equal guidance and strength share one call of the pipeline.
+    image
+        What image-to-image starts from.
+    texts
+        Encodings from `texts_of`, if they are at hand; else they are made here.
+
+    Returns
+    -------
+    list of Frame
+        In the order of the recipes.
+    """
+    wanted = [r.settings for r in recipes]
+    done: dict[int, Frame] = {}
+    ladder = Ladder(pipe, wanted)
+
+    def attempt(known: Texts, indices: list[int]) -> None:
+        some = [recipes[i] for i in indices]
+        run = Run(
+            pipe,
+            [wanted[i] for i in indices],
+            image,
+            None,
+            on_step=None,
+            progress=False,
+            embeds=_embeds(pipe, some, known, guided=(wanted[indices[0]].guidance_scale or 0) > 1),
+            noise=torch.cat([_noise(pipe, r) for r in some]),
+        )
+        done.update((i, Frame(*made)) for i, made in zip(indices, run(), strict=True))
+
+    with lock_of(pipe), torch.no_grad():
+        # under the lock as well: a tokenizer keeps its padding as state, which two threads would set for each other
+        known = texts or texts_of(pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)))
+        for chunk in chunks(wanted, len(wanted)):
+            ladder.climb(chunk, partial(attempt, known))
+    return [done[i] for i in range(len(recipes))]
+
+
+def _embeds(pipe: Any, recipes: Sequence[Recipe], texts: Texts, *, guided: bool) -> dict[str, torch.Tensor]:
+    """Text encodings ``(B, T, D)`` of some frames, under the names that ``pipe(...)`` takes them by."""
+    names = next(iter(texts.values()))
+    embeds = {n: _stacked(pipe, [_words(r, [texts[s.prompt][n] for s in r.corners]) for r in recipes]) for n in names}
+    if guided:
+        for n in names:
+            rows = [_words(r, [texts[s.negative_prompt][n] for s in r.corners]) for r in recipes]
+            embeds[f"negative_{n}"] = _stacked(pipe, rows)
+    return embeds
+
+
+def _words(recipe: Recipe, corners: list[torch.Tensor]) -> torch.Tensor:
+    """One text encoding, ``(1, T, D)`` or pooled ``(1, D)``, at a place between its corners."""
+    corners = [c.cpu().float() for c in corners]
+    if recipe.words == "aligned" and corners[0].ndim == 3:
+        corners = align(corners)
+    return blend(WORD_PATHS[recipe.words], corners, recipe.at)
+
+
+def _stacked(pipe: Any, rows: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(rows).to(pipe._execution_device, pipe.unet.dtype)
+
+
+def _noise(pipe: Any, recipe: Recipe) -> torch.Tensor:
+    """Starting noise ``(1, C, h, w)`` at a place between its corners."""
+    noise = blend(NOISE_PATHS[recipe.noise], [starting_noise(pipe, s) for s in recipe.corners], recipe.at)
+    if recipe.circle is None:
+        return noise
+    seed, turn = recipe.circle
+    other = recipe.corners[0].replace(seed=seed, variation_amount=0.0)
+    return circle(noise, starting_noise(pipe, other), turn)
