@@ -1,0 +1,41 @@
+"""Where figures come from: the axes that were given, or new ones that a notebook shows by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sdkit.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["axes_or_new", "figure_grid"]
+
+
+def _pyplot() -> Any:
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise MissingExtra("Figures need matplotlib; install it with: pip install 'sdkit-notebooks[lab]'") from error
+    return plt
+
+
+def axes_or_new(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    """The axes that were given, or those of a new figure of `size` inches."""
+    if ax is not None:
+        return ax
+    made: Axes = _pyplot().subplots(figsize=size, layout="constrained")[1]
+    return made
+
+
+def figure_grid(count: int, *, width: float, columns: int = 8, title: str = "") -> Any:
+    """`count` axes in rows of at most `columns`, each `width` inches wide; an array `(count,)`."""
+    columns = min(count, columns)
+    rows = -(-count // columns)
+    figure, axes = _pyplot().subplots(
+        rows, columns, figsize=(width * columns, width * rows + 0.5), layout="constrained", squeeze=False
+    )
+    figure.suptitle(title, fontsize=10)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    return axes.flat[:count]

@@ -1,0 +1,183 @@
+"""`Sketchpad`: draw, or paint what is to be made anew; the picture follows the brush.
+
+The one decision: paper and mask are **two layers at native size**. The paper keeps the pixels of the picture that was
+given and the mask has one pixel for each of them, so nothing is scaled before the pipeline scales it, and
+``generate(pipe, …, image=pad.image, mask=pad.mask)`` in a cell makes the same picture. (The drawing widgets that are
+about keep one layer, or work at screen size.)
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import traitlets
+from PIL import Image
+
+from sdkit.card import caption
+from sdkit.errors import BadPicture, InvalidSettings
+from sdkit.models import defaults
+from sdkit.sheet import flat
+
+from .explorer import module
+from .prompt import as_code, words_of
+from .studio import MEMORY, Asked, Studio, complete, limits, shown
+
+if TYPE_CHECKING:
+    from sdkit.result import Result
+    from sdkit.settings import Settings
+
+__all__ = ["Sketchpad"]
+
+_FIRST: Final = "a house on a green background"
+_LONGEST: Final = 1024  # pixels of the paper: more makes the browser's undo costly
+
+
+class Sketchpad(Studio):
+    """Draw with a brush, or paint a mask over a picture; image-to-image or inpainting follows.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline, from `sdkit.load()` or your own.
+    prompt
+        Words, `Settings` or a `Result` to begin with.
+    image
+        What lies on the paper, up to 1024 pixels a side; by default the result's picture, or white paper of the
+        model's own size.
+    memory
+        Bytes of pictures that are remembered.
+    **changes
+        Fields of `Settings`, such as ``strength=0.6``.
+
+    Attributes
+    ----------
+    image
+        The paper with what was drawn on it (RGB, native size).
+    mask
+        What is to be made anew, white on black (L, native size), or None while nothing is painted.
+    result
+        The picture made from them, as a `Result`; None before the first stroke.
+    """
+
+    _esm = module("sketch.js")
+    limits = traitlets.Dict().tag(sync=True)
+    asked = traitlets.Dict().tag(sync=True)
+    words = traitlets.Dict().tag(sync=True)
+    paper = traitlets.Dict().tag(sync=True)
+
+    def __init__(
+        self,
+        pipe: Any,
+        prompt: str | Settings | Result = _FIRST,
+        *,
+        image: Image.Image | None = None,
+        memory: int = MEMORY,
+        **changes: Any,
+    ) -> None:
+        image = image if image is not None else getattr(prompt, "image", None)
+        if image is not None and max(image.size) > _LONGEST:
+            raise InvalidSettings(
+                f"The picture has {image.width}×{image.height} pixels; paper has up to {_LONGEST} a side: resize it."
+            )
+        self.result: Result | None = None
+        self.mask: Image.Image | None = None
+        settings = complete(pipe, prompt, **changes)
+        self.settings = settings.replace(
+            task="text-to-image", variation_seed=None, variation_amount=0.0, source=None, mask=None
+        )
+        if image is not None and not {"width", "height"} & set(changes):
+            self.settings = self.settings.replace(**_size_like(image, pipe))
+        self.image = (
+            Image.new("RGB", (self.settings.width or 64, self.settings.height or 64), "white")
+            if image is None
+            else flat(image)
+        )
+        super().__init__(pipe, memory, limits=limits(pipe))
+        self._lay(self.image)
+        self._tell("kernel")
+
+    def still(self) -> tuple[Image.Image, Settings] | None:
+        """Return the picture that was made, and its settings."""
+        return None if self.result is None else (self.result.image, self.result.settings)
+
+    def __repr__(self) -> str:
+        """Name the pad and what is on it."""
+        masked = "" if self.mask is None else ", with a mask"
+        return f"<Sketchpad: {self.settings.prompt[:60]!r}, {self.image.width}×{self.image.height}{masked}>"
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def _do_set(self, values: dict[str, Any], by: str = "") -> None:
+        names = {"prompt", "seed", "steps", "guidance_scale", "strength"}
+        self.settings = self.settings.replace(**{name: value for name, value in values.items() if name in names})
+        self._tell(by)
+        if self.view or self.worker.busy or "go" in values:
+            self._ask()
+
+    def _do_draw(self, masked: bool, buffers: Sequence[memoryview]) -> None:
+        """Take both layers as PNG: the paper, and the mask if anything is painted on it."""
+        image = _open(buffers[0], self.image.size)
+        mask = _open(buffers[1], self.image.size).convert("L") if masked else None
+        self.image, self.mask = flat(image), mask
+        self._ask()
+
+    def _do_adopt(self) -> None:
+        """Lay the picture that was made on the paper, to draw on it."""
+        if self.result is None:
+            raise InvalidSettings("There is no picture yet: draw something first.")
+        self._lay(self.result.image)
+
+    def _do_save(self) -> None:
+        if self.result is None:
+            raise InvalidSettings("There is no picture yet: draw something first.")
+        self.note = f"Saved as {self.result.save_all(Path())[0]}, with its settings inside."
+
+    def _lay(self, image: Image.Image) -> None:
+        self.image, self.mask = flat(image), None
+        file = io.BytesIO()
+        self.image.save(file, "PNG")
+        self.paper = {"width": image.width, "height": image.height, "picture": file.getvalue()}
+
+    def _tell(self, by: str) -> None:
+        names = ("prompt", "seed", "steps", "guidance_scale", "strength")
+        self.asked = {name: getattr(self.settings, name) for name in names} | {"by": by}
+        self.words = words_of(self.pipe, self.settings.prompt)
+
+    def _ask(self) -> None:
+        least = 1.001 / (self.settings.steps or 1)  # a lower strength would leave no step to run
+        settings = self.settings.replace(strength=min(1.0, max(self.settings.strength, least)))
+        self.ask(settings, image=self.image, mask=self.mask)
+
+    # -- in the worker's thread ------------------------------------------------------------------------------------
+
+    def _show(self, asked: Asked, result: Result) -> None:
+        self.result = result
+        layers = ", image=pad.image" + ("" if asked.mask is None else ", mask=pad.mask")
+        self.view = {
+            "picture": shown(result.image),
+            "caption": caption([result.settings], result.seconds),
+            "prompt": result.settings.prompt,
+            "code": as_code(result.settings)[:-1] + f", strength={result.settings.strength!r}{layers})",
+        }
+
+
+def _open(data: memoryview, size: tuple[int, int]) -> Image.Image:
+    """Decode a layer, which must be a PNG of the paper's size."""
+    image = Image.open(io.BytesIO(data), formats=("PNG",))
+    if image.size != size:
+        raise BadPicture(
+            f"The browser sent a layer of {image.width}×{image.height} pixels for paper of {size[0]}×{size[1]}."
+        )
+    image.load()
+    return image
+
+
+def _size_like(image: Image.Image, pipe: Any) -> dict[str, int]:
+    """Width and height of the picture's shape with about as many pixels as the model was trained on."""
+    own = defaults(pipe)
+    scale = (own.width * own.height / (image.width * image.height)) ** 0.5
+    width, height = (max(16, round(side * scale / 8) * 8) for side in image.size)
+    return {"width": width, "height": height}

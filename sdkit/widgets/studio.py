@@ -1,0 +1,222 @@
+"""What explorers that make pictures share: one worker, a memory of results, live previews.
+
+The one decision: **nothing is computed where the browser's message arrives.** A message becomes a request, the worker
+makes it in its own thread, and its events become traits. What was made before comes back from memory, unless the
+pipeline's weights have changed since.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import traitlets
+
+from sdkit.card import encode
+from sdkit.generation import PromptWarning
+from sdkit.jobs import Cache, Event, Job, Worker
+from sdkit.metadata import fingerprint
+from sdkit.models import defaults
+from sdkit.schedulers import scheduler_name
+from sdkit.settings import SCHEDULERS, Settings
+from sdkit.sheet import preview, resized
+
+from .explorer import Explorer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sdkit.result import Result
+    from sdkit.run import OnStep
+
+__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbnail"]
+
+MEMORY: Final = 64 * 2**20  # bytes of remembered results: 1,000 pictures of Pocket, 60 of Stable Diffusion
+DECODED: Final = 160 * 160  # pixels: up to here previews go through the autoencoder, which takes 10 ms each
+_PREVIEW_SHARE: Final = 0.05  # of the time goes into previews at most
+_THUMBNAIL: Final = 96  # pixels
+
+# The panels show these sentences themselves; a warning from a thread would land under some other cell.
+warnings.filterwarnings("ignore", category=PromptWarning, module=r"sdkit\.widgets\.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: equal ones give the same pictures."""
+
+    settings: tuple[Settings, ...]
+    weights: int
+    image: Image.Image | None = field(default=None, compare=False)  # the settings hold the fingerprints of both
+    mask: Image.Image | None = field(default=None, compare=False)
+
+    @property
+    def first(self) -> Settings:
+        """The settings of the first picture."""
+        return self.settings[0]
+
+
+class Studio(Explorer):
+    """An explorer with a pipeline.
+
+    Attributes
+    ----------
+    step
+        ``{"step": 3, "total": 20, "picture": …}`` during a run; empty when nothing runs.
+    worker
+        The `sdkit.jobs.Worker`; ``worker.join()`` waits for what was asked.
+    """
+
+    step = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, pipe: Any, memory: int = MEMORY, **traits: Any) -> None:
+        self.pipe = pipe
+        self.cache = Cache(memory, self._bytes)
+        self.worker = Worker(self._make, self._hear, cache=self.cache)
+        super().__init__(**traits)
+
+    def close(self) -> None:
+        """Stop the worker, forget all results, and leave the last picture where the panel stood."""
+        if hasattr(self, "worker"):  # ipywidgets closes a half-made widget too
+            self.worker.close()
+            self.cache.clear()
+        super().close()
+
+    def ask(
+        self,
+        *settings: Settings,
+        image: Image.Image | None = None,
+        mask: Image.Image | None = None,
+        settled: bool = False,
+    ) -> None:
+        """Ask for pictures, from words or from a picture; whatever was asked before is outdated."""
+        if image is not None:
+            task = "image-to-image" if mask is None else "inpainting"
+            sums = {"source": fingerprint(image), "mask": None if mask is None else fingerprint(mask)}
+            settings = tuple(s.replace(task=task, **sums) for s in settings)
+        self.worker.submit(Asked(settings, weights(self.pipe), image, mask), settled=settled)
+
+    def remembered(self, *settings: Settings) -> Result | None:
+        """Return what these settings made, if it is still in memory."""
+        found: Result | None = self.cache.get(Asked(settings, weights(self.pipe)))
+        return found
+
+    def _do_stop(self) -> None:
+        self.worker.cancel()
+
+    # -- in the worker's thread --------------------------------------------------------------------------------------
+
+    def _make(self, asked: Asked, job: Job) -> Result:
+        from sdkit.generation import generate
+
+        return generate(
+            self.pipe,
+            list(asked.settings),
+            image=asked.image,
+            mask=asked.mask,
+            progress=False,
+            on_step=self._watch(job, asked.first),
+        )
+
+    def _watch(self, job: Job, settings: Settings, **more: Any) -> OnStep:
+        """Return what is called at every step: it stops an outdated run, and shows one that goes on."""
+        ended, cost = float("-inf"), 0.0
+        exact = (settings.width or 0) * (settings.height or 0) <= DECODED
+
+        def on_step(step: int, total: int, decode: Callable[..., Image.Image]) -> None:
+            nonlocal ended, cost
+            job.check()
+            picture, began = None, time.perf_counter()
+            if step < total and (began - ended) * _PREVIEW_SHARE >= cost:
+                picture = encode(decode(exact=exact), quality=80, effort=0)[1]
+                ended = time.perf_counter()
+                cost = ended - began
+            job.report({"step": step, "total": total, "picture": picture, **more})
+
+        return on_step
+
+    def _hear(self, event: Event) -> None:
+        if self._closed:
+            return
+        if event.kind == "start":
+            self.message = self.note = ""
+            self.step = {"step": 0, "total": event.request.first.steps, "picture": None}
+        elif event.kind == "step":
+            self.step = event.value
+        else:
+            try:
+                self._end(event)
+            finally:
+                self.step = {}
+
+    def _end(self, event: Event) -> None:
+        """Show how a run ended."""
+        if event.kind == "done":
+            self.error, self.message, self.note = None, "", " ".join(getattr(event.value, "notes", ()))
+            self._show(event.request, event.value)
+            self._refresh_still()
+            return
+        self._ended()
+        if event.kind == "failed":
+            self._complain(event.value)
+
+    def _show(self, asked: Asked, result: Result) -> None:
+        """Show what was asked for."""
+        raise NotImplementedError
+
+    def _ended(self) -> None:
+        """Show what there is after a run that was stopped or failed."""
+
+    @staticmethod
+    def _bytes(result: Any) -> int:
+        """How much memory a result takes."""
+        latents = 0 if result.latents is None else result.latents.nbytes
+        pictures = sum(image.width * image.height * len(image.getbands()) for image in result.images)
+        return int(latents + pictures)
+
+
+def complete(pipe: Any, asked: str | Settings | Result, **changes: Any) -> Settings:
+    """Return settings in which everything that a control can show has a value."""
+    settings = asked if isinstance(asked, Settings) else getattr(asked, "settings", None) or Settings(str(asked))
+    return defaults(pipe).fill(settings.replace(**changes)).replace(model=None, version=None)
+
+
+def limits(pipe: Any) -> dict[str, Any]:
+    """Return what the controls offer for this pipeline."""
+    own = defaults(pipe)
+    sides = [(own.width, own.height)]
+    sides += [(_to8(own.width * x), _to8(own.height * y)) for x, y in ((1.5, 1), (1, 1.5), (1.5, 1.5))]
+    named = scheduler_name(pipe)
+    flow = "FlowMatch" in type(pipe.scheduler).__name__
+    return {
+        "steps": max(2 * own.steps, 20),
+        "guidance": max(12.0, 2 * own.guidance_scale),
+        "sizes": [list(side) for side in dict.fromkeys(sides)],
+        "schedulers": [["", "the model's own"]] if flow else [[key, SCHEDULERS[key]] for key in SCHEDULERS],
+        "scheduler": named or "",
+    }
+
+
+def shown(image: Image.Image) -> bytes:
+    """Encode a finished picture in the size to show it."""
+    return encode(preview([image]))[1]
+
+
+def thumbnail(image: Image.Image, side: int = _THUMBNAIL) -> bytes:
+    """Encode a picture for a strip or a sheet."""
+    return encode(resized(image, side / max(image.size)), quality=80)[1]
+
+
+def weights(pipe: Any) -> int:
+    """Return a number that changes when the pipeline's weights, adapters or their scales do."""
+    parts = [p for p in pipe.components.values() if hasattr(p, "parameters")]
+    return hash(
+        tuple((id(p), p._version) for part in parts for p in part.parameters())
+        + tuple(tuple(m.scaling.items()) for part in parts for m in part.modules() if isinstance(getattr(m, "scaling", 0), dict))
+    )  # fmt: skip
+
+
+def _to8(side: float) -> int:
+    return round(side / 8) * 8
