@@ -16,6 +16,7 @@ import time
 import warnings
 
 import numpy as np
+from timing import alternate
 
 PROMPT = "a red car on a beach, watercolor"
 BARE = f"""
@@ -48,17 +49,6 @@ def fresh(code: str) -> np.ndarray:
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
     whole = time.perf_counter() - began
     return np.array([*map(float, done.stdout.split()[-3:]), whole])
-
-
-def alternate(ways: dict[str, object], rounds: int) -> dict[str, float]:
-    """Smallest CPU seconds of each way, taken in turn."""
-    seconds = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, way in ways.items():
-            began = time.process_time()
-            way()
-            seconds[name].append(time.process_time() - began)
-    return {name: min(values) for name, values in seconds.items()}
 
 
 def rows(rounds: int) -> list[tuple[str, str]]:

@@ -1,30 +1,29 @@
 """sdkit: a notebook lab bench for text-to-image diffusion.
 
-Importing it is nearly free: torch, diffusers and the rest load when a name is first used (PEP 562).
+Importing it is nearly free: torch, diffusers and the rest load when a name is first used (PEP 562). What the names are,
+for people and type checkers, stands in `__init__.pyi`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from .errors import Cancelled as Cancelled
-    from .errors import SdkitError as SdkitError
-    from .generation import generate as generate
-    from .generation import variations as variations
-    from .models import load as load
-    from .result import Result as Result
-    from .result import load_result as load_result
-    from .settings import Settings as Settings
-
 __version__ = "0.1.0"
 _HOMES = {
+    "ablate": "attention.ablation",
+    "capture_attention": "attention.capture",
+    "edit_attention": "attention.editing",
+    **dict.fromkeys(("PromptMatrix", "SearchReplace", "Wildcards"), "sweeps.axes"),
     **dict.fromkeys(("Cancelled", "SdkitError"), "errors"),
+    "fork": "traces.forking",
+    **dict.fromkeys(("interpolate", "interpolate_grid"), "walks.interpolation"),
     **dict.fromkeys(("generate", "variations"), "generation"),
     "load": "models",
+    **dict.fromkeys(("Plan", "plan"), "memory"),
     **dict.fromkeys(("Result", "load_result"), "result"),
     "Settings": "settings",
-    "pocket": "",
+    "Walk": "walks.walk",
+    **dict.fromkeys(("Sweep", "sweep"), "sweeps.sweeping"),
+    **dict.fromkeys(("record_trace", "trace_cost"), "traces.tracing"),
+    **dict.fromkeys(("plots", "pocket"), ""),
 }
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the table's keys are strings
 

@@ -24,14 +24,21 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
-__all__ = ["caption", "figure"]
+__all__ = ["caption", "encode", "figure", "gallery"]
 
 _QUALITY: Final = 90
 _LONGEST_TEXT: Final = 300  # a prompt of a page would bury the picture
 _MOST_VALUES: Final = 4  # "seeds 1, 2, 3, 4 …"
 
 
-def figure(preview: Image.Image, settings: Sequence[Settings], seconds: float = 0.0, notes: Iterable[str] = ()) -> str:
+def figure(
+    preview: Image.Image,
+    settings: Sequence[Settings],
+    seconds: float = 0.0,
+    notes: Iterable[str] = (),
+    *,
+    facts: str = "",
+) -> str:
     """Return the HTML of a picture with its settings below.
 
     Parameters
@@ -44,22 +51,58 @@ def figure(preview: Image.Image, settings: Sequence[Settings], seconds: float = 
         How long it took; 0 if that is not known.
     notes
         Warnings, each shown on a line of its own.
+    facts
+        What else the caption begins with.
 
     Returns
     -------
     str
         One ``<figure>``, safe to display whatever the prompts are.
     """
-    kind, data = _encode(preview)
     prompt = _prompt(settings)
-    lines = [f"<bdi>{_text(prompt)}</bdi>" if prompt else "", _text(caption(settings, seconds))]
+    lines = [
+        f"<bdi>{_text(prompt)}</bdi>" if prompt else "",
+        _text(" · ".join(part for part in (facts, caption(settings, seconds)) if part)),
+    ]
     lines += [f"⚠ {_text(note)}" for note in notes]
     return (
         '<figure class="mathjax_ignore tex2jax_ignore" style="margin:0;display:inline-block;max-width:100%">'
-        f'<img src="data:{kind};base64,{base64.b64encode(data).decode("ascii")}" alt="{_text(prompt or "a picture")}" '
-        f'width="{preview.width}" height="{preview.height}" style="max-width:100%;height:auto;border-radius:4px">'
+        f"{_image(preview, prompt or 'a picture')}"
         f'<figcaption style="max-width:{max(preview.width, 320)}px;font-size:85%;line-height:1.4;opacity:.8">'
         f"{'<br>'.join(line for line in lines if line)}</figcaption></figure>"
+    )
+
+
+def gallery(items: Sequence[tuple[str, Image.Image]], heading: str = "", columns: int | None = None) -> str:
+    """Return the HTML of several pictures, each with a title below.
+
+    Parameters
+    ----------
+    items
+        Titles and pictures, in the size to show them.
+    heading
+        One line above them.
+    columns
+        Pictures in a row; None fills the width.
+
+    Returns
+    -------
+    str
+        One ``<section>``, safe to display whatever the titles are.
+    """
+    figures = "".join(
+        f'<figure style="margin:0;max-width:{max(image.width, 60)}px">{_image(image, title)}'
+        f'<figcaption style="font-size:85%;line-height:1.3;opacity:.85">{_text(title)}</figcaption></figure>'
+        for title, image in items
+    )
+    above = f'<div style="margin-bottom:6px;opacity:.85"><bdi>{_text(heading)}</bdi></div>' if heading else ""
+    flow = (
+        f"display:grid;grid-template-columns:repeat({columns},minmax(0,max-content))"
+        if columns
+        else "display:flex;flex-wrap:wrap"
+    )
+    return (
+        f'<section class="mathjax_ignore tex2jax_ignore">{above}<div style="{flow};gap:10px">{figures}</div></section>'
     )
 
 
@@ -90,6 +133,22 @@ def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
     return " · ".join(part for part in parts if part)
 
 
+def encode(image: Image.Image, quality: int = _QUALITY, effort: int = 4) -> tuple[str, bytes]:
+    """Return the MIME type and the bytes of a small, lossy picture.
+
+    Parameters
+    ----------
+    image
+        Any picture; transparency is dropped.
+    quality, effort
+        0 to 100, and 0 (fast) to 6 (small).
+    """
+    kind = "webp" if features.check("webp") else "jpeg"  # Pillow can be built without WebP
+    file = io.BytesIO()
+    image.convert("RGB").save(file, kind, quality=quality, method=effort)  # JPEG knows no method and ignores it
+    return f"image/{kind}", file.getvalue()
+
+
 def _text(text: str) -> str:
     """Make a string safe as HTML text and as an attribute: one line of limited length, no control characters."""
     line = " ".join("".join(c if c >= " " and c != "\x7f" else " " for c in text).split())
@@ -113,8 +172,9 @@ def _short(value: float | None) -> str | None:
     return None if value is None else f"{value:g}"
 
 
-def _encode(image: Image.Image) -> tuple[str, bytes]:
-    kind = "webp" if features.check("webp") else "jpeg"  # Pillow can be built without WebP
-    file = io.BytesIO()
-    image.convert("RGB").save(file, kind, quality=_QUALITY)
-    return f"image/{kind}", file.getvalue()
+def _image(image: Image.Image, alt: str) -> str:
+    kind, data = encode(image)
+    return (
+        f'<img src="data:{kind};base64,{base64.b64encode(data).decode("ascii")}" alt="{_text(alt)}" '
+        f'width="{image.width}" height="{image.height}" style="max-width:100%;height:auto;border-radius:4px">'
+    )

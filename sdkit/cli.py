@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,8 @@ def _generate(options: argparse.Namespace) -> int:
     from .generation import generate
     from .models import load
 
-    pipe = load(options.model, device=options.device)
+    with redirect_stdout(sys.stderr):  # what it tells of the model is not the answer, which is a path
+        pipe = load(options.model, device=options.device)
     _say(f"Making {options.count} picture{'s' if options.count > 1 else ''} on {pipe.device} …")
     result = generate(pipe, settings, count=options.count, image=image, mask=mask)
     saved = result.save(target, scale=options.scale)

@@ -12,13 +12,16 @@ from __future__ import annotations
 __all__ = [
     "BadPicture",
     "Cancelled",
+    "CannotCapture",
     "CannotSave",
     "InvalidSettings",
     "MissingExtra",
     "ModelNotFound",
     "NumericalError",
+    "OutOfMemory",
     "SdkitError",
     "UnsafeCheckpoint",
+    "WorkerFailed",
 ]
 
 
@@ -46,6 +49,10 @@ class BadPicture(SdkitError, ValueError):
     """A picture cannot be read, or holds no settings."""
 
 
+class CannotCapture(SdkitError, TypeError):
+    """Attention of this pipeline, or of one module in it, cannot be read or edited."""
+
+
 class CannotSave(SdkitError, OSError):
     """A file could not be written; nothing was left behind."""
 
@@ -56,3 +63,18 @@ class MissingExtra(SdkitError, ImportError):
 
 class NumericalError(SdkitError, ArithmeticError):
     """A run ended in NaN or infinity, so that there is no picture to show."""
+
+
+class OutOfMemory(SdkitError, MemoryError):
+    """A run needs more memory than its device has, in every way there is to make it.
+
+    `decoding` says whether all steps were done and only the decoding into a picture failed.
+    """
+
+    def __init__(self, sentence: str, *, decoding: bool = False) -> None:
+        super().__init__(sentence)
+        self.decoding = decoding
+
+
+class WorkerFailed(SdkitError, RuntimeError):
+    """A picture could not be made by the workers of an executor."""

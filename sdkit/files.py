@@ -7,11 +7,12 @@ never leaves half a picture, nor destroys the good one that stood there before.
 
 from __future__ import annotations
 
+import io
 import secrets
 import unicodedata
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .errors import CannotSave
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
 
-__all__ = ["replacing", "safe_name"]
+    from PIL import Image
+
+__all__ = ["replacing", "safe_name", "write_picture"]
 
 # ext4 and APFS allow 255 bytes, and some encrypted folders only 143; a suffix and a number must fit as well.
 _LONGEST_NAME: Final = 120
@@ -64,6 +67,18 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # not there after a success; and an error on the way out would hide the first
             temporary.unlink()
+
+
+def write_picture(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
+    """Encode a picture and write it to a new file.
+
+    Pillow hands the file of a JPEG to its C encoder, which does not notice when the disk takes only a part of what it
+    writes: half a picture would pass for a whole one. So it is encoded in memory, and Python writes it.
+    """
+    encoded = io.BytesIO()
+    image.save(encoded, kind, **options)
+    with path.open("xb") as file:
+        file.write(encoded.getbuffer())
 
 
 def safe_name(prompt: str, seed: int) -> str:

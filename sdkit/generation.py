@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,25 +20,50 @@ import torch
 from PIL import Image
 
 from . import __version__, pocket
+from .attention.capture import capture_attention
+from .calls import denoiser_of
 from .errors import InvalidSettings
+from .memory import planned
 from .metadata import fingerprint
-from .models import defaults, model_name
+from .models import defaults, identity, model_name
+from .recovery import Ladder
 from .result import Result
 from .run import OnStep, Run, lock_of
 from .schedulers import make_scheduler, scheduler_name
 from .settings import Settings
+from .traces.trace import Trace, parts
+from .traces.tracing import record_trace, warn_of_cost
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
-__all__ = ["PromptWarning", "generate", "variations"]
+    from .attention.maps import AttentionMaps
+
+__all__ = [
+    "FlaggedWarning",
+    "PromptWarning",
+    "batch_for",
+    "chunks",
+    "complete",
+    "generate",
+    "make",
+    "variations",
+    "warn_about_words",
+    "warn_of_flags",
+]
 
 # pictures with equal values here can share one call of the pipeline
 _SHARED = ("steps", "guidance_scale", "width", "height", "scheduler", "strength", "task")
+_EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+_EMBEDDED = "Made from text encodings that were handed in: the settings alone do not make this picture again."
 
 
 class PromptWarning(UserWarning):
     """Something about a prompt that the model will not follow: unknown or cut-off words."""
+
+
+class FlaggedWarning(PromptWarning):
+    """The model's safety checker flagged a picture and blanked it."""
 
 
 def generate(
@@ -49,6 +76,9 @@ def generate(
     on_step: OnStep | None = None,
     progress: bool = True,
     batch_size: int | None = None,
+    attention: bool | Mapping[str, Any] = False,
+    trace: bool | str | Sequence[str] = False,
+    embeddings: Mapping[str, torch.Tensor] | None = None,
     **changes: Any,
 ) -> Result:
     """Make one or more pictures from words, or from words and a picture.
@@ -67,11 +97,21 @@ def generate(
         Together with `image`: white is made anew, black is kept (inpainting).
     on_step
         Called after every step with the step (from 1), the number of steps, and a function that decodes the
-        present latents into a picture; raise `Cancelled` (or anything) in it to stop.
+        present latents into a picture (roughly and at once with ``exact=False``); raise `Cancelled` (or anything) in
+        it to stop.
     progress
         Show a progress bar.
     batch_size
-        Pictures made together; None makes up to 4 on a processor and up to 8 on a GPU.
+        Pictures made together; None makes up to 4 on a processor and up to 8 on a GPU, if they fit into memory.
+    attention
+        Keep where each word was looked at, as ``result.attention``; the picture stays the same. A dictionary holds
+        options of `capture_attention`, such as ``{"steps": True}``.
+    trace
+        Record every step: True for everything, or names out of `sdkit.traces.trace.PARTS` such as ``("latents", "x0")``. The
+        picture stays the same, and the progress bar tells the memory it costs (`sdkit.trace_cost` tells it beforehand).
+    embeddings
+        Text encodings made elsewhere, used in place of the prompt's, under the names that the pipeline takes them by:
+        ``{"prompt_embeds": (1, T, D), "negative_prompt_embeds": (1, T, D)}``, for SDXL, SD3 and Flux the pooled ones too.
     **changes
         Fields of `Settings`, such as ``seed=7``, ``steps=20``, ``guidance_scale=5``, ``negative_prompt="…"``,
         ``width=``, ``height=``, ``scheduler="euler"``, ``strength=0.6``.
@@ -87,39 +127,104 @@ def generate(
         Before the first step, in one sentence, if something cannot work.
     NumericalError
         If the latents or the picture hold NaN or infinity: there is never a silent black picture.
+    OutOfMemory
+        If the pictures do not fit into memory in any way; what was tried before is warned of and recorded as
+        ``result.settings.memory``.
 
     Notes
     -----
     Picture *i* of a batch has its own generator on the processor, so it can be made again alone, on any device. A
     batch and a single picture take different arithmetic paths: expect equality to about 1e-5, not to the bit.
+
+    Examples
+    --------
+    Weighted and long prompts, with compel (``pip install 'sdkit-notebooks[compel]'``):
+
+    >>> from compel import CompelForSD  # doctest: +SKIP
+    >>> words = "a (red)1.4 car on a beach"
+    >>> made = CompelForSD(pipe)(words, negative_prompt="")  # doctest: +SKIP
+    >>> generate(
+    ...     pipe, words, embeddings={"prompt_embeds": made.embeds, "negative_prompt_embeds": made.negative_embeds}
+    ... )  # doctest: +SKIP
     """
-    wanted = _wanted(pipe, prompt, count, changes)
     replayed = prompt if isinstance(prompt, Result) else None
     if replayed is not None:
         image = image if image is not None else replayed.source
         mask = mask if mask is not None else replayed.mask
-    wanted = _with_sources(wanted, image, mask)
-    _check(pipe, wanted, image)
-    notes = _warn_about_words(pipe, wanted)
-    size = batch_size or (4 if pipe._execution_device.type == "cpu" else 8)
-    if size < 1:
-        raise InvalidSettings(f"batch_size is {batch_size}; give 1 or more, or leave it out.")
+    wanted = complete(pipe, prompt, count, image=image, mask=mask, **changes)
+    size, keep = batch_for(pipe, batch_size), parts(trace)
+    notes: tuple[str, ...] = (_EMBEDDED,)
+    if embeddings is None:
+        notes = warn_about_words(pipe, wanted)
+    else:
+        _check_embeddings(wanted, embeddings)
+    warn_of_cost(pipe, wanted, keep)
+    return make(
+        pipe,
+        wanted,
+        image=image,
+        mask=mask,
+        on_step=on_step,
+        progress=progress,
+        size=size,
+        keep=keep,
+        attention=attention,
+        embeddings=embeddings,
+        notes=notes,
+    )
+
+
+def make(
+    pipe: Any,
+    wanted: Sequence[Settings],
+    *,
+    image: Image.Image | None,
+    mask: Image.Image | None,
+    on_step: OnStep | None,
+    progress: bool,
+    size: int,
+    keep: tuple[str, ...] = (),
+    attention: bool | Mapping[str, Any] = False,
+    embeddings: Mapping[str, torch.Tensor] | None = None,
+    notes: Sequence[str] = (),
+) -> Result:
+    """Make pictures whose settings are complete and checked, at most `size` together; what `generate` does last."""
     began = time.perf_counter()
-    done: dict[int, tuple[Image.Image, np.ndarray, str | None]] = {}
+    done: dict[int, tuple[Image.Image, np.ndarray, bool]] = {}
+    maps: dict[int, AttentionMaps] = {}
+    traces: dict[int, Trace] = {}
+    watching = dict(attention) if isinstance(attention, Mapping) else {}
+    ladder = Ladder(pipe, wanted)
+
+    def attempt(some: list[int]) -> None:
+        together = [wanted[i] for i in some]
+        with ExitStack() as probes:
+            capture = probes.enter_context(capture_attention(pipe, **watching)) if attention is not False else None
+            recorder = probes.enter_context(record_trace(pipe, keep, settings=together)) if keep else None
+            embeds = None if embeddings is None else _expanded(pipe, embeddings, len(together))
+            made = Run(pipe, together, image, mask, on_step=on_step, progress=progress, embeds=embeds)()
+        done.update(zip(some, made, strict=True))
+        if capture is not None:
+            maps.update(zip(some, capture.all_maps, strict=True))
+        if recorder is not None:
+            traces.update(zip(some, recorder.traces, strict=True))
+
     with lock_of(pipe), torch.no_grad():
-        for chunk in _chunks(wanted, size):
-            run = Run(pipe, [wanted[i] for i in chunk], image, mask, on_step=on_step, progress=progress)
-            done |= dict(zip(chunk, run(), strict=True))
+        for chunk in chunks(wanted, size):
+            ladder.climb(chunk, attempt)
     order = range(len(wanted))
-    flags = tuple(note for i in order if (note := done[i][2]))
+    warn_of_flags(done[i][2] for i in order)
     latents = [done[i][1] for i in order]
     same = len({lat.shape for lat in latents}) == 1
     return Result(
         images=[done[i][0] for i in order],
-        settings=wanted,
+        settings=[s.replace(memory=ladder.facts) for s in wanted] if ladder.facts else wanted,
         latents=np.stack(latents) if same else None,
         seconds={"total": time.perf_counter() - began},
-        notes=notes + flags,
+        notes=notes,
+        flagged=[done[i][2] for i in order],
+        traces=[traces[i] for i in order] if keep else (),
+        attention=[replace(maps[i], image=done[i][0]) for i in order] if maps else None,
         source=image,
         mask=mask,
     )
@@ -171,6 +276,31 @@ def variations(
 # -- before the run ------------------------------------------------------------------------------------------------
 
 
+def complete(
+    pipe: Any,
+    prompt: Any,
+    count: int = 1,
+    *,
+    image: Image.Image | None = None,
+    mask: Image.Image | None = None,
+    **changes: Any,
+) -> list[Settings]:
+    """The checked and complete settings of every picture that `generate` would make; parameters and errors as there."""
+    wanted = _with_sources(_wanted(pipe, prompt, count, changes), image, mask)
+    _check(pipe, wanted, image)
+    return wanted
+
+
+def batch_for(pipe: Any, batch_size: int | None) -> int:
+    """How many pictures to make together: what was asked for, or what suits the device."""
+    plan = planned(pipe)
+    most = 4 if pipe._execution_device.type == "cpu" else 8
+    size = (most if plan is None else min(most, plan.together)) if batch_size is None else batch_size
+    if size < 1:
+        raise InvalidSettings(f"batch_size is {batch_size}; give 1 or more, or leave it out.")
+    return size
+
+
 def _wanted(pipe: Any, prompt: Any, count: int, changes: dict[str, Any]) -> list[Settings]:
     """The complete settings of every picture."""
     items: list[Any]
@@ -185,17 +315,11 @@ def _wanted(pipe: Any, prompt: Any, count: int, changes: dict[str, Any]) -> list
     if count < 1:
         raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
     own = defaults(pipe)
-    facts = {"model": model_name(pipe), "version": __version__}
+    facts = {**identity(pipe), "version": __version__, "memory": None}
     complete = []
     for item in items:
         asked = item if isinstance(item, Settings) else Settings(prompt=item)
-        asked = asked.replace(**changes)
-        filled = {
-            f: getattr(own, f)
-            for f in ("steps", "guidance_scale", "width", "height", "scheduler")
-            if getattr(asked, f) is None
-        }
-        asked = asked.replace(**filled, **facts)
+        asked = own.fill(asked.replace(**changes)).replace(**facts)
         complete += [asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)]
     return complete
 
@@ -219,7 +343,7 @@ def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image
     for s in wanted:
         if s.source not in (None, sums["source"]) or s.mask not in (None, sums["mask"]):
             warnings.warn(
-                "The image or mask is not the one these settings were made with; the picture will differ.", stacklevel=3
+                "The image or mask is not the one these settings were made with; the picture will differ.", stacklevel=4
             )
     return [s.replace(task=task, **sums) for s in wanted]
 
@@ -242,8 +366,32 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
                 )
 
 
-def _warn_about_words(pipe: Any, wanted: list[Settings]) -> tuple[str, ...]:
-    """One friendly sentence for each prompt that the model cannot follow to the letter."""
+def _check_embeddings(wanted: Sequence[Settings], embeddings: Mapping[str, torch.Tensor]) -> None:
+    if strange := sorted(set(embeddings) - set(_EMBEDDINGS)):
+        raise InvalidSettings(f"embeddings has {strange[0]!r}; give some of {', '.join(_EMBEDDINGS)}.")
+    if "prompt_embeds" not in embeddings:
+        raise InvalidSettings("embeddings has no 'prompt_embeds'; give those at least.")
+    for name, value in embeddings.items():
+        if not isinstance(value, torch.Tensor) or value.ndim < 2 or len(value) != 1:
+            raise InvalidSettings(
+                f"embeddings[{name!r}] must be a tensor of one text, (1, …), not {tuple(getattr(value, 'shape', ()))}; give one prompt a call."
+            )
+    if len({(s.prompt, s.negative_prompt) for s in wanted}) > 1:
+        raise InvalidSettings("embeddings are of one prompt; call generate() for each of several.")
+    if "negative_prompt_embeds" not in embeddings and any((s.guidance_scale or 0) > 1 for s in wanted):
+        raise InvalidSettings(
+            "embeddings has no 'negative_prompt_embeds', which guidance needs; give them, or use guidance_scale=1."
+        )
+
+
+def _expanded(pipe: Any, embeddings: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+    """The same encodings for each picture of a batch."""
+    place = {"device": pipe._execution_device, "dtype": denoiser_of(pipe).dtype}
+    return {name: value.to(**place).repeat(count, *[1] * (value.ndim - 1)) for name, value in embeddings.items()}
+
+
+def warn_about_words(pipe: Any, wanted: Sequence[Settings], *, stacklevel: int = 3) -> tuple[str, ...]:
+    """Warn with one friendly sentence for each prompt that the model cannot follow to the letter; returns them."""
     notes = []
     for text in dict.fromkeys(s.prompt for s in wanted):
         unknown = pocket.unknown_words(text) if model_name(pipe) == "pocket" else {}
@@ -255,17 +403,30 @@ def _warn_about_words(pipe: Any, wanted: list[Settings]) -> tuple[str, ...]:
         tokenizer = getattr(pipe, "tokenizer", None)
         limit = getattr(tokenizer, "model_max_length", None)
         if tokenizer is not None and limit and limit < 10_000:
-            length = len(tokenizer(text).input_ids)
+            with lock_of(pipe):  # it pads or not by a state of its own, which another thread's run may be using
+                length = len(tokenizer(text).input_ids)
             if length > limit:
                 notes.append(
                     f"The prompt has {length - 2} tokens and the text encoder reads {limit - 2}; its end is not seen: shorten it."
                 )
     for note in notes:
-        warnings.warn(note, PromptWarning, stacklevel=3)
+        warnings.warn(note, PromptWarning, stacklevel=stacklevel)
     return tuple(notes)
 
 
-def _chunks(wanted: list[Settings], size: int) -> Iterator[list[int]]:
+def warn_of_flags(flags: Iterable[bool], *, stacklevel: int = 4) -> None:
+    """Warn once if the safety checker flagged pictures."""
+    all_flags = list(flags)
+    if count := sum(all_flags):
+        which = "the picture" if len(all_flags) == 1 else f"{count} of {len(all_flags)} pictures"
+        warnings.warn(
+            f"The model's safety checker flagged and blanked {which}; try another seed or prompt.",
+            FlaggedWarning,
+            stacklevel=stacklevel,
+        )
+
+
+def chunks(wanted: Sequence[Settings], size: int) -> Iterator[list[int]]:
     """Indices of pictures that can share one call."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, s in enumerate(wanted):

@@ -12,9 +12,9 @@ JPEG   ``sdkit:settings`` in    EXIF ``UserComment``    ``Iptc4xmpExt`` in XMP
 WebP   XMP                      (UTF-16)
 ====== ======================== ======================= ==============================
 
-The one decision: **a picture is a stranger's file.** Only PNG, JPEG and WebP are opened, Pillow's limits on sizes
-and on text stay in force, nothing in it is evaluated or parsed as XML, and whatever is wrong ends in one
-`BadPicture` with one sentence.
+The one decision: **a picture is a stranger's file.** Only PNG, JPEG and WebP are opened, of at most 64 megapixels and
+1 MiB of metadata, nothing in it is evaluated or parsed as XML, and whatever is wrong ends in one `BadPicture` with one
+sentence.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import hashlib
 import io
 import json
 import os
+import warnings
 from html import escape, unescape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -37,7 +38,7 @@ from .settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["exif_and_xmp", "fingerprint", "open_picture", "png_chunks", "read_settings"]
+__all__ = ["digital_source_type", "exif_and_xmp", "fingerprint", "open_picture", "png_chunks", "read_settings"]
 
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Suffix of a file name → Pillow's name of the format, for all formats sdkit reads and writes."""
@@ -52,6 +53,11 @@ _XMP: Final = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="r"?>"""
 _XMP_BEGIN: Final = b"<sdkit:settings>"
 _XMP_END: Final = b"</sdkit:settings>"
+
+_MOST_PIXELS: Final = 64_000_000  # 192 MB in RGB; Pillow's own limit only warns, at 89 million
+_LONGEST_METADATA: Final = 1 << 20  # bytes, as Pillow has it for each text chunk of a PNG
+
+_TOO_LARGE: Final = "{name} has more than the 64 megapixels that are opened: make it smaller first"
 
 _EXIF_IFD: Final = 0x8769
 _USER_COMMENT: Final = 0x9286
@@ -122,10 +128,18 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.
         if isinstance(source, Image.Image):
             source.load()
             return source
-        with io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(file, formats=sorted(set(FORMATS.values())))
+            _check_limits(image, name)
             image.load()  # a file that ends early shows it only here
+            _check_limits(image, name)  # a PNG may bring more text after its pixels
             return image
+    except BadPicture:
+        raise
     except FileNotFoundError as error:
         msg = f"there is no picture {name}: check the folder and the spelling"
         raise BadPicture(msg) from error
@@ -133,13 +147,20 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.
         msg = f"{name} is not a PNG, JPEG or WebP picture: convert it first"
         raise BadPicture(msg) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        msg = f"{name} has more pixels than Pillow's limit of {Image.MAX_IMAGE_PIXELS} allows: make it smaller first"
-        raise BadPicture(msg) from error
+        raise BadPicture(_TOO_LARGE.format(name=name)) from error
     except Exception as error:
         # Pillow's decoders meet broken files with nearly any exception: SyntaxError, struct.error, IndexError …
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         msg = f"{name} cannot be read ({reason}): use an intact PNG, JPEG or WebP file"
         raise BadPicture(msg) from error
+
+
+def _check_limits(image: Image.Image, name: str) -> None:
+    if image.width * image.height > _MOST_PIXELS:
+        raise BadPicture(_TOO_LARGE.format(name=name))
+    if sum(len(value) for value in image.info.values() if isinstance(value, (str, bytes))) > _LONGEST_METADATA:
+        msg = f"{name} brings more than 1 MiB of metadata, which no settings need: save it again without"
+        raise BadPicture(msg)
 
 
 def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[Settings, dict[str, str]]:
@@ -176,6 +197,11 @@ def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple
         msg = "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
         raise BadPicture(msg)
     return from_parameters(text)
+
+
+def digital_source_type(settings: Settings) -> str:
+    """Return IPTC's address of what kind of picture this is: made by a model, or in part (inpainting)."""
+    return _PARTLY_BY_MODEL if settings.task == "inpainting" else _MADE_BY_MODEL
 
 
 def fingerprint(image: Image.Image) -> str:
@@ -219,9 +245,8 @@ def _from_json(text: str) -> tuple[Settings, dict[str, str]]:
 
 
 def _xmp(settings: Settings, content: str = "") -> str:
-    source = _PARTLY_BY_MODEL if settings.task == "inpainting" else _MADE_BY_MODEL
     inner = f"<sdkit:settings>{escape(content)}</sdkit:settings>" if content else ""
-    return _XMP.format(source=source, settings=inner)
+    return _XMP.format(source=digital_source_type(settings), settings=inner)
 
 
 def _user_comment(image: Image.Image) -> str | None:

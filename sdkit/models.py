@@ -1,37 +1,36 @@
 """Load a pipeline: Pocket by default, Stable Diffusion when one is named.
 
-What comes back is a plain diffusers pipeline. The design decision: every way a checkpoint can be wrong is looked for
-before anything heavy is imported or read, and weights are safetensors only: a pickle can run code when it is opened.
+The design decision: what comes back is a plain diffusers pipeline. What sdkit knows of it beside, such as where it came
+from and under which licence, is kept outside of it, and is also told of pipelines that diffusers itself loaded.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from . import pocket
-from .errors import ModelNotFound, UnsafeCheckpoint
+from .calls import denoiser_of
+from .checkpoints import HUB_ID, checker_of, look, look_into, unwanted
+from .errors import ModelNotFound
+from .hub import commit_of, hub_id_of
+from .licences import licence_of, tell
+from .loading import fetched, load_file, load_folder, load_pocket, load_vae
+from .memory import Plan, draft
 
 if TYPE_CHECKING:
     import torch
     from diffusers import DiffusionPipeline
 
-__all__ = ["Defaults", "defaults", "load", "model_name"]
+    from .settings import Settings
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
-# a key that only this family's single-file checkpoints have → the pipeline that reads them
-_FAMILIES = (
-    ("joint_blocks.0.", "StableDiffusion3Pipeline"),
-    ("double_blocks.0.", "FluxPipeline"),
-    ("conditioner.embedders.1.", "StableDiffusionXLPipeline"),
-    ("model.diffusion_model.input_blocks.", "StableDiffusionPipeline"),
-)
+__all__ = ["Defaults", "Origin", "defaults", "find", "identity", "load", "model_name", "origin"]
+
+_FEW_STEPS = 4  # what LCM, Turbo and schnell were trained for: 1 to 8
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,27 @@ class Defaults:
     height: int
     scheduler: str | None
 
+    def fill(self, settings: Settings) -> Settings:
+        """Give every field that the settings leave open its value here."""
+        return settings.replace(
+            **{name: value for name, value in asdict(self).items() if getattr(settings, name) is None}
+        )
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pipeline comes from, so that another process can load it too."""
+
+    name: str
+    revision: str | None = None
+    variant: str | None = None
+    vae: str | None = None
+    safety_checker: bool | None = None
+    config: str | None = None
+
+
+_origins: WeakKeyDictionary[Any, Origin] = WeakKeyDictionary()
+
 
 def load(
     name: str | Path | None = None,
@@ -52,8 +72,15 @@ def load(
     dtype: torch.dtype | None = None,
     revision: str | None = None,
     variant: str | None = None,
+    vae: str | Path | None = None,
+    safety_checker: bool | None = None,
+    config: str | Path | None = None,
+    memory: str = "auto",
+    compile: bool = False,  # noqa: A002 - torch's own word for it
 ) -> DiffusionPipeline:
     """Load a text-to-image pipeline.
+
+    The licence of the weights is printed once, and recorded in the settings of every picture.
 
     Parameters
     ----------
@@ -68,6 +95,18 @@ def load(
         Branch, tag or commit of a hub id.
     variant
         For example ``"fp16"``, where a checkpoint offers one.
+    vae
+        Another autoencoder in place of the checkpoint's own: a hub id, a diffusers folder, or a ``.safetensors`` file.
+    safety_checker
+        None keeps the safety checker that the checkpoint ships, if any; False turns it off; True wants one, and it is
+        an error if there is none. Pictures that it flagged say so: `Result.flagged`.
+    config
+        For a single file: a diffusers folder or hub id of the same family, whose configuration and tokenizer are
+        used (its weights need not be there). By default those of the family's first model, from the hub or its cache.
+    memory
+        ``"auto"``, ``"full"``, ``"low"`` or a size such as ``"8GB"``: what may lie on the device; `sdkit.plan` shows it.
+    compile
+        Compile the denoiser with `torch.compile`: the first picture takes minutes, the next ones less time.
 
     Returns
     -------
@@ -80,30 +119,97 @@ def load(
         If there is no such folder, file or hub id, it is gated, or the network cannot be reached.
     UnsafeCheckpoint
         If the weights are pickles, or the checkpoint brings its own code.
+    InvalidSettings
+        If `memory` is none of its values.
+
+    Notes
+    -----
+    LoRAs and textual inversions are loaded into the pipeline with diffusers' own methods;
+    ``use_safetensors=True`` makes them refuse pickles.
 
     Examples
     --------
     >>> pipe = sdkit.load()  # doctest: +SKIP
+    >>> pipe.load_lora_weights("style.safetensors", use_safetensors=True)  # doctest: +SKIP
+    >>> pipe.load_textual_inversion("cat-toy.safetensors", use_safetensors=True)  # doctest: +SKIP
     """
-    text = str(name) if name is not None else pocket.path()
+    without = unwanted(safety_checker, vae)
+    kind, source, chosen, precision = find(name, device, dtype, variant=variant, without=without)
+    plan = partial(
+        draft, kind, source, memory=memory, device=chosen, dtype=precision, revision=revision, variant=variant,
+        without=unwanted(safety_checker, None),
+    )  # fmt: skip
+    first = plan()
+    parts = {} if vae is None else {"vae": load_vae(str(vae), precision, config)}
+    if kind == "file":
+        pipe = load_file(Path(source), precision, config, parts, safety_checker=safety_checker)
+    elif is_pocket_path(source):
+        pipe = load_pocket(Path(source), precision, checker_of(Path(source), safety_checker) | parts)
+    else:
+        folder = Path(source) if kind == "folder" else fetched(source, revision, variant, without)
+        pipe = load_folder(folder, precision, variant, checker_of(folder, safety_checker, source) | parts, told=source)
+        if kind == "hub":
+            pipe.register_to_config(_name_or_path=source)
+            revision = commit_of(folder) or revision
+    pipe.set_progress_bar_config(leave=False)
+    pipe = _arranged(pipe, first or plan(), plan, chosen)
+    if compile:
+        denoiser_of(pipe).compile()
+    _origins[pipe] = Origin(
+        "pocket" if is_pocket_path(source) else source if kind == "hub" else str(Path(source).resolve()),
+        revision,
+        variant,
+        None if vae is None else str(vae),
+        safety_checker,
+        None if config is None else str(config),
+    )
+    if not is_pocket_path(source):
+        tell(model_name(pipe), licence_of(model_name(pipe), _place(pipe)))
+    return pipe
+
+
+def find(
+    name: str | Path | None,
+    device: str | None,
+    dtype: torch.dtype | None,
+    *,
+    variant: str | None = None,
+    without: Sequence[str] = (),
+) -> tuple[str, str, str, torch.dtype]:
+    """Kind ("file", "folder" or "hub") and place of a checkpoint, device and precision; parameters as for `load`."""
+    text = pocket.path() if name is None or str(name) == "pocket" else str(name)
     place = Path(text).expanduser()
-    if text == "pocket":
-        place = Path(pocket.path())
-    kind = _look(text, place)
+    kind = look(text, place)
+    if kind == "folder":
+        look_into(place, variant=variant, without=without)
 
     import torch
 
     chosen = _device(device)
     precision = dtype or (torch.float16 if chosen.startswith("cuda") and not is_pocket_path(place) else torch.float32)
-    if kind == "file":
-        pipe = _load_file(place, precision)
-    elif is_pocket_path(place):
-        pipe = _load_pocket(place, precision)
-    else:
-        source = str(place) if kind == "folder" else text
-        pipe = _load_pretrained(source, precision, revision=revision, variant=variant)
-    pipe.set_progress_bar_config(leave=False)
-    return pipe.to(chosen)
+    return kind, text if kind == "hub" else str(place), chosen, precision
+
+
+def _arranged(pipe: DiffusionPipeline, plan: Plan | None, again: Callable[..., Plan | None], device: str) -> DiffusionPipeline:  # fmt: skip
+    """Lay the pipeline out as planned, after the parts that overflow in half precision were widened."""
+    if plan is None:  # the cache lies somewhere else than Hugging Face's own
+        return pipe.to(device)
+    if plan.dtype in {"float16", "bfloat16"}:
+        from .precision import widen_what_overflows
+
+        widened = widen_what_overflows(pipe, device, stay=plan.way.offload == "nothing")
+        plan = (again(wider=widened) or plan) if widened else plan
+    if plan.sentence():
+        print(plan.sentence())
+    return plan.apply(pipe)
+
+
+def origin(pipe: Any) -> Origin | None:
+    """Where a pipeline was loaded from: with `load`, or from a hub id or a folder that is there; else None."""
+    name = str(pipe.config.get("_name_or_path") or "")
+    if pipe in _origins or is_pocket_path(name):
+        return _origins.get(pipe, Origin("pocket"))
+    return Origin(name) if HUB_ID.fullmatch(name) or (name and Path(name).is_dir()) else None
 
 
 def is_pocket_path(place: str | Path | None) -> bool:
@@ -113,20 +219,42 @@ def is_pocket_path(place: str | Path | None) -> bool:
 
 def model_name(pipe: Any) -> str:
     """What a pipeline calls itself: "pocket", a hub id or the last part of a path."""
-    origin = pipe.config.get("_name_or_path") or type(pipe).__name__
+    origin = pipe.config.get("_name_or_path") or (_origins[pipe].name if pipe in _origins else type(pipe).__name__)
     if is_pocket_path(origin):
         return "pocket"
-    return str(origin) if _HUB_ID.fullmatch(str(origin)) else Path(str(origin)).name
+    return str(origin) if HUB_ID.fullmatch(str(origin)) else hub_id_of(origin) or Path(str(origin)).name
+
+
+def identity(pipe: Any) -> dict[str, str | None]:
+    """What settings record of a pipeline's model: its name, its commit on the hub, and the name of its licence.
+
+    Also told of pipelines that diffusers loaded: its networks remember the folder that they came from.
+    """
+    name, place = model_name(pipe), _place(pipe)
+    found, licence = _origins.get(pipe), licence_of(name, place)
+    revision = (found.revision if found else None) or commit_of(place)
+    return {"model": name, "revision": revision, "licence": licence.name if licence else None}
+
+
+def _place(pipe: Any) -> Path | None:
+    """The folder or the single file that a pipeline's weights were read from, where that is known."""
+    found = _origins.get(pipe)
+    if found is not None and Path(found.name).is_absolute():
+        return Path(found.name)
+    network = Path(str(denoiser_of(pipe).config.get("_name_or_path") or ""))
+    return network.parent if network.is_absolute() else None
 
 
 def defaults(pipe: Any) -> Defaults:
-    """The pipeline's own defaults: Pocket's were chosen by evaluation, others are those of its ``__call__``."""
+    """The pipeline's own defaults: Pocket's were chosen by evaluation, others are those of its ``__call__``.
+
+    Few-step models, known by their configuration, take 4 steps without guidance.
+    """
     import inspect
 
     from .schedulers import scheduler_name
 
-    core = getattr(pipe, "unet", None) or pipe.transformer
-    size = core.config.sample_size
+    size = denoiser_of(pipe).config.get("sample_size") or pipe.default_sample_size  # Flux's transformer does not say it
     rows, columns = (size, size) if isinstance(size, int) else size
     scale = pipe.vae_scale_factor
     own = scheduler_name(pipe)
@@ -135,70 +263,27 @@ def defaults(pipe: Any) -> Defaults:
         return Defaults(card["steps"], card["guidance_scale"], columns * scale, rows * scale, own)
     parameters = inspect.signature(type(pipe).__call__).parameters
     steps, guidance = parameters["num_inference_steps"].default, parameters["guidance_scale"].default
+    if distilled(pipe):
+        steps = _FEW_STEPS
+        if getattr(denoiser_of(pipe).config, "time_cond_proj_dim", None) is None:  # else guidance is one of its inputs
+            guidance = 1.0
     return Defaults(steps, guidance, columns * scale, rows * scale, own)
 
 
-# -- looking before loading --------------------------------------------------------------------------------------
+def distilled(pipe: Any) -> bool:
+    """Whether a pipeline's configuration says that it was trained to need few steps and no guidance.
 
-
-def _look(text: str, place: Path) -> str:
-    """Say what a name is ("file", "folder" or "hub"), or raise one sentence about what is wrong with it."""
-    if place.is_file():
-        if place.suffix.lower() in _PICKLES:
-            raise UnsafeCheckpoint(
-                f"{place.name} is a pickle, which can run code when it is opened; convert it to safetensors on a machine "
-                f'you do not mind losing: python -c "import torch, safetensors.torch as s; '
-                f"s.save_file(torch.load('{place.name}', weights_only=True)['state_dict'], '{place.stem}.safetensors')\""
-            )
-        if place.suffix.lower() != ".safetensors":
-            raise ModelNotFound(
-                f"{place.name} is not a .safetensors file; give a diffusers folder, a hub id or a .safetensors file."
-            )
-        return "file"
-    if place.is_dir():
-        _look_into(place)
-        return "folder"
-    if place.suffix.lower() in _PICKLES | {".safetensors"} or text.startswith(("/", ".", "~")) or text.count("/") > 1:
-        raise ModelNotFound(
-            f"There is no file or folder {text!r}; check the path, or give a hub id such as owner/name."
-        )
-    if not _HUB_ID.fullmatch(text):
-        raise ModelNotFound(
-            f"{text!r} is neither a folder, a file nor a hub id of the form owner/name; sdkit.load() alone loads Pocket."
-        )
-    return "hub"
-
-
-def _look_into(folder: Path) -> None:
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise ModelNotFound(
-            f"The folder {folder.name!r} has no model_index.json; give the folder that holds one (the pipeline's top folder)."
-        )
-    try:
-        parts = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError:
-        raise ModelNotFound(
-            f"The file {folder.name}/model_index.json is not valid JSON; copy the checkpoint again."
-        ) from None
-    if not isinstance(parts.get("_class_name"), str):
-        raise UnsafeCheckpoint(
-            f"The folder {folder.name!r} asks for its own pipeline code, which sdkit does not run; load it with diffusers yourself."
-        )
-    for part, owner in parts.items():
-        inside = folder / part
-        if part.startswith("_") or not isinstance(owner, list) or owner[0] is None:
-            continue
-        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or (inside / f"{owner[0]}.py").exists():
-            raise UnsafeCheckpoint(f"{folder.name}/{part} brings its own code ({owner[0]}), which sdkit does not run.")
-        if not inside.is_dir():
-            raise ModelNotFound(f"The folder {folder.name!r} lacks its part {part!r}; copy the checkpoint again.")
-        pickles = [f.name for f in inside.iterdir() if f.suffix in _PICKLES]
-        if pickles and not any(inside.glob("*.safetensors")):
-            raise UnsafeCheckpoint(
-                f"{folder.name}/{part} holds only a pickle ({pickles[0]}), which can run code when it is opened; "
-                "save it again with pipe.save_pretrained(..., safe_serialization=True)."
-            )
+    Latent consistency and trajectory consistency models (and LoRAs) come with a scheduler of their own; SD-Turbo and
+    SDXL-Turbo with an Euler scheduler whose steps are spaced to end at pure noise ("trailing"), on plain noise
+    prediction; Flux schnell has no input for guidance.
+    """
+    kind, config = type(pipe.scheduler).__name__, pipe.scheduler.config
+    if kind in {"LCMScheduler", "TCDScheduler"}:
+        return True
+    if kind.startswith("Euler"):
+        plain = config.get("prediction_type") == "epsilon" and not config.get("rescale_betas_zero_snr")
+        return plain and config.get("timestep_spacing") == "trailing"
+    return type(pipe).__name__ == "FluxPipeline" and not pipe.transformer.config.guidance_embeds
 
 
 def _device(wanted: str | None) -> str:
@@ -213,138 +298,3 @@ def _device(wanted: str | None) -> str:
     if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
         raise ModelNotFound(f"The device {wanted!r} is not available here; use device='cpu', or leave it out.")
     return wanted
-
-
-# -- loading -------------------------------------------------------------------------------------------------------
-
-
-def _load_pocket(place: Path, dtype: torch.dtype) -> DiffusionPipeline:
-    from diffusers import StableDiffusionPipeline
-
-    with _no_bars():  # it takes a moment: bars would only flicker
-        pipe: DiffusionPipeline = StableDiffusionPipeline.from_pretrained(
-            str(place), dtype=dtype, local_files_only=True
-        )
-    return pipe
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide the loading bars of diffusers and transformers inside the block."""
-    from diffusers.utils import logging as diffusers_logging
-    from transformers.utils import logging as transformers_logging
-
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
-    for log in shown:
-        log.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for log in shown:
-            log.enable_progress_bar()
-
-
-def _load_file(place: Path, dtype: torch.dtype) -> DiffusionPipeline:
-    import diffusers
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(place, framework="pt") as file:
-            keys = list(file.keys())
-    except (SafetensorError, OSError):
-        raise ModelNotFound(
-            f"{place.name} is damaged or cut short: its header cannot be read; copy or download it again."
-        ) from None
-    for mark, class_name in _FAMILIES:
-        if any(mark in key for key in keys):
-            try:
-                pipe: DiffusionPipeline = getattr(diffusers, class_name).from_single_file(str(place), dtype=dtype)
-            except OSError as error:
-                raise _explained(error, place.name) from None
-            return pipe
-    raise ModelNotFound(
-        f"{place.name} is no whole checkpoint of Stable Diffusion 1.x/2.x, XL, 3 or Flux (perhaps a LoRA?); "
-        "load a base model first, then pipe.load_lora_weights(...)."
-    )
-
-
-def _load_pretrained(
-    source: str, dtype: torch.dtype, *, revision: str | None, variant: str | None
-) -> DiffusionPipeline:
-    from diffusers import DiffusionPipeline
-    from safetensors import SafetensorError
-
-    try:
-        pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(
-            source, dtype=dtype, revision=revision, variant=variant, use_safetensors=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, SafetensorError) as error:
-        raise _explained(error, source) from None
-    return pipe
-
-
-_OFFLINE = {
-    "OfflineModeIsEnabled",
-    "LocalEntryNotFoundError",
-    "ConnectionError",
-    "ConnectError",
-    "ConnectTimeout",
-    "Timeout",
-}
-# (names of exceptions, parts of messages) → the error and its sentence; the first that fits is told
-_STORIES: tuple[tuple[set[str], tuple[str, ...], type[Exception], str], ...] = (
-    (
-        {"SafetensorError"},
-        ("deserializing header",),
-        ModelNotFound,
-        "A weights file of {source!r} is damaged or cut short; copy or download it again.",
-    ),
-    (
-        {"GatedRepoError"},
-        ("gated repo", "401 client", "403 client"),
-        ModelNotFound,
-        "{source!r} is gated: accept its licence on its hub page, then log in with: hf auth login",
-    ),
-    (
-        {"RepositoryNotFoundError"},
-        ("is not a valid model identifier",),
-        ModelNotFound,
-        "The hub has no model {source!r} (or it is private); check the spelling of owner/name.",
-    ),
-    (
-        {"RevisionNotFoundError"},
-        (),
-        ModelNotFound,
-        "{source!r} has no such revision; leave revision out for the newest.",
-    ),
-    (
-        _OFFLINE,
-        ("couldn't connect", "internet connection"),
-        ModelNotFound,
-        (
-            "{source!r} is not on this machine and the hub cannot be reached; connect once, or give a folder. "
-            "sdkit.load() alone needs no network."
-        ),
-    ),
-    (
-        set(),
-        (".bin", "safetensors"),
-        UnsafeCheckpoint,
-        "{source!r} offers no safetensors weights for every part, and pickles can run code; look for a converted copy.",
-    ),
-)
-
-
-def _explained(error: Exception, source: str) -> Exception:
-    """One sentence for what the hub or the file system said, or its own first line where it says something else."""
-    seen: BaseException | None = error
-    names, words = set(), ""
-    while seen is not None:
-        names |= {k.__name__ for k in type(seen).__mro__}
-        words += f" {seen}".lower()
-        seen = seen.__cause__ or seen.__context__
-    for kinds, parts, kind, sentence in _STORIES:
-        if names & kinds or any(part in words for part in parts):
-            return kind(sentence.format(source=source))
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return ModelNotFound(f"{source!r} could not be loaded: {first}")

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from sdkit import card
 
 from .errors import BadPicture, CannotSave, InvalidSettings
-from .files import replacing, safe_name
+from .files import replacing, safe_name, write_picture
 from .metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_settings
 from .sheet import contact_sheet, flat, preview, resized
+from .signing import Signature, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from .settings import Settings
+    from .traces.trace import Trace
 
 __all__ = ["Result", "load_result"]
 
 _LOSSY_QUALITY: Final = 95
 _PROMPT_IN_REPR: Final = 60
+_FLAG: Final = "The model's safety checker flagged this picture (seed {seed}) and blanked it."
 
 
 class Result(Sequence["Result"]):
@@ -52,15 +55,19 @@ class Result(Sequence["Result"]):
         Time of each part of the run by name; ``"total"`` is all of it.
     notes
         Warnings for the reader, such as words the model does not know.
-    trace, attention
-        What was recorded of the whole run, if anything. A selection of some of the pictures has neither.
+    flagged
+        Whether the model's safety checker flagged, and so blanked, each picture; N values or none.
+    traces
+        What was recorded of each picture's run, N traces or none.
+    attention
+        N attention maps, in the order of the pictures, if they were captured.
     source, mask
         The picture and the mask the run started from, if any.
 
     Raises
     ------
     ValueError
-        If the numbers of pictures, settings and latents differ.
+        If the numbers of pictures, settings, latents and traces differ.
     """
 
     def __init__(
@@ -71,8 +78,9 @@ class Result(Sequence["Result"]):
         seconds: Mapping[str, float] | None = None,
         *,
         notes: Iterable[str] = (),
-        trace: Any = None,  # a Trace; its module imports this one
-        attention: Any = None,  # AttentionMaps; likewise
+        flagged: Iterable[bool] = (),
+        traces: Sequence[Trace] = (),
+        attention: Sequence[Any] | None = None,  # of AttentionMaps; its module imports this one
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
     ) -> None:
@@ -85,9 +93,16 @@ class Result(Sequence["Result"]):
             raise ValueError(msg)
         self._latents = latents
         self._timings = dict(seconds or {})
-        self.notes = tuple(notes)
-        self.trace = trace
-        self.attention = attention
+        self._notes = tuple(notes)
+        self._flagged = tuple(flagged) or (False,) * len(self._images)
+        if len(self._flagged) != len(self._images):
+            msg = f"{len(self._images)} pictures with {len(self._flagged)} flags: give one for each, or none"
+            raise ValueError(msg)
+        if len(traces) not in {0, len(self._images)}:
+            msg = f"{len(self._images)} pictures with {len(traces)} traces: give one for each, or none"
+            raise ValueError(msg)
+        self._traces = tuple(traces)
+        self._attention = None if attention is None else tuple(attention)
         self.source = source
         self.mask = mask
 
@@ -117,6 +132,27 @@ class Result(Sequence["Result"]):
         return self._latents
 
     @property
+    def flagged(self) -> bool:
+        """Whether the model's safety checker flagged any of the pictures; ``r[2].flagged`` is about the third alone."""
+        return any(self._flagged)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings for the reader, one sentence each."""
+        found = [_FLAG.format(seed=s.seed) for s, flag in zip(self._settings, self._flagged, strict=True) if flag]
+        return tuple(dict.fromkeys([*self._notes, *found]))
+
+    @property
+    def trace(self) -> Trace | None:
+        """Every step of the first picture's run, or `None` if it was not recorded (``generate(..., trace=True)``)."""
+        return self._traces[0] if self._traces else None
+
+    @property
+    def attention(self) -> Any:
+        """The `AttentionMaps` of the first picture, or `None` if they were not captured; ``r[2].attention`` is the third's."""
+        return self._attention[0] if self._attention else None
+
+    @property
     def seconds(self) -> float:
         """Time of the whole run, also for a selection from it; 0 if that is not known."""
         return self._timings.get("total", sum(self._timings.values()))
@@ -139,15 +175,15 @@ class Result(Sequence["Result"]):
         if not isinstance(index, slice):
             position = range(len(self))[index]  # counts from the end for negative ones, and checks the bounds
             index = slice(position, position + 1)
-        whole = range(len(self))[index] == range(len(self))
         return Result(
             self._images[index],
             self._settings[index],
             None if self._latents is None else self._latents[index],
             self._timings,
-            notes=self.notes,
-            trace=self.trace if whole else None,
-            attention=self.attention if whole else None,
+            notes=self._notes,
+            flagged=self._flagged[index],
+            traces=self._traces[index],
+            attention=None if self._attention is None else self._attention[index],
             source=self.source,
             mask=self.mask,
         )
@@ -174,7 +210,9 @@ class Result(Sequence["Result"]):
         """
         return contact_sheet(self._images, columns, scale)
 
-    def save(self, path: str | os.PathLike[str], *, scale: float = 1) -> Path | list[Path]:
+    def save(
+        self, path: str | os.PathLike[str], *, scale: float = 1, sign: Signature | None = None
+    ) -> Path | list[Path]:
         """Write the picture with its settings inside; several pictures become ``name-0.png``, ``name-1.png`` …
 
         Parameters
@@ -183,6 +221,9 @@ class Result(Sequence["Result"]):
             File name ending in ``.png`` (exact), ``.webp`` or ``.jpg`` (small). Existing files are replaced.
         scale
             Enlargement, e.g. 4 for the slides of a talk. The settings inside stay those of the run.
+        sign
+            PEM files of your certificate (with those that issued it) and of its private key: the file then carries a
+            signed C2PA manifest beside the mark that every picture has. Needs the extra ``c2pa``.
 
         Returns
         -------
@@ -192,14 +233,15 @@ class Result(Sequence["Result"]):
         Raises
         ------
         CannotSave
-            For another suffix, a missing folder, or a full disk. All files are written, or none is changed.
+            For another suffix, a missing folder, a full disk, or a certificate that cannot sign. All files are
+            written, or none is changed.
         """
         path = Path(path)
         kind = _format(path.name, path.suffix)
         if len(self) == 1:
-            return self._write([path], kind, scale)[0]
+            return self._write([path], kind, scale, sign)[0]
         paths = [path.with_name(f"{path.stem}-{index}{path.suffix}") for index in range(len(self))]
-        return self._write(paths, kind, scale)
+        return self._write(paths, kind, scale, sign)
 
     def save_all(self, folder: str | os.PathLike[str], *, suffix: str = ".png", scale: float = 1) -> list[Path]:
         """Write each picture into a folder under a name made from its prompt and seed; nothing there is replaced.
@@ -255,12 +297,15 @@ class Result(Sequence["Result"]):
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle
 
-    def _write(self, paths: list[Path], kind: str, scale: float) -> list[Path]:
+    def _write(self, paths: list[Path], kind: str, scale: float, sign: Signature | None = None) -> list[Path]:
         with ExitStack() as stack:
             # The files get their names when the stack ends well: one failure, and none of them is touched.
-            for path, image, settings in zip(paths, self._images, self._settings, strict=True):
+            for path, image, settings, flag in zip(paths, self._images, self._settings, self._flagged, strict=True):
                 temporary = stack.enter_context(replacing(path))
-                _encode(resized(image, scale), _with_size(settings, image), kind, temporary)
+                settings = _with_size(settings, image)  # noqa: PLW2901
+                _encode(resized(image, scale), settings, kind, temporary, flagged=flag)
+                if sign is not None:
+                    temporary.write_bytes(signed(temporary.read_bytes(), kind, settings, sign))
         return paths
 
 
@@ -293,7 +338,8 @@ def load_result(path: str | os.PathLike[str]) -> Result:
         notes.append(f"sampler {extra['Sampler']!r} has no counterpart here: the pipeline's own scheduler will be used")
     image = image.copy() if image.mode in {"RGB", "RGBA", "L"} else image.convert("RGB")
     image.info.clear()  # the settings are in the result; a copy here would go stale and be saved again
-    return Result([image], [_with_size(settings, image)], notes=notes)
+    flagged = [extra.get("Flagged") == "true"]
+    return Result([image], [_with_size(settings, image)], notes=notes, flagged=flagged)
 
 
 def _with_size(settings: Settings, image: Image.Image) -> Settings:
@@ -315,17 +361,17 @@ def _format(name: str, suffix: str) -> str:
     return kind
 
 
-def _encode(image: Image.Image, settings: Settings, kind: str, path: Path) -> None:
+def _encode(image: Image.Image, settings: Settings, kind: str, path: Path, *, flagged: bool) -> None:
     """Write one picture into a file that does not exist yet."""
     options: dict[str, Any]
+    extra = {"Flagged": "true"} if flagged else None
     if kind == "PNG":
-        options = {"pnginfo": png_chunks(settings)}
+        options = {"pnginfo": png_chunks(settings, extra)}
     else:
         image = flat(image)
-        options = {"quality": _LOSSY_QUALITY, **exif_and_xmp(settings)}
+        options = {"quality": _LOSSY_QUALITY, **exif_and_xmp(settings, extra)}
     try:
-        with path.open("xb") as file:
-            image.save(file, kind, **options)
+        write_picture(image, path, kind, **options)
     except ValueError as error:  # Pillow's way to say that a prompt is too long for JPEG, or a side for WebP
         msg = f"cannot save as {kind} ({error}): save as .png, which has no such limit"
         raise CannotSave(msg) from error

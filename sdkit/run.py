@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,16 +18,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .calls import announce, replaced, steer
 from .embeddings import encode
-from .errors import NumericalError
+from .errors import NumericalError, OutOfMemory
+from .loading import no_note_on_torchvision
+from .previews import decode, unpacked
+from .recovery import ran_out
 from .schedulers import scheduler_of
+from .walks.paths import slerp
 
 if TYPE_CHECKING:
     from .settings import Settings
 
-__all__ = ["OnStep", "Run", "lock_of", "slerp"]
+__all__ = ["OnStep", "Run", "lock_of", "starting_noise"]
 
-OnStep = Callable[[int, int, Callable[[], Image.Image]], None]
+OnStep = Callable[[int, int, Callable[..., Image.Image]], None]
 _locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
 _TASKS = {"image-to-image": "AutoPipelineForImage2Image", "inpainting": "AutoPipelineForInpainting"}
@@ -39,7 +45,11 @@ def lock_of(pipe: Any) -> threading.RLock:
 
 
 class Run:
-    """One call of the pipeline for settings that can share it."""
+    """One call of the pipeline for settings that can share it.
+
+    Text encodings and starting noise `(B, C, h, w)` can be handed in, for pictures that lie between settings; each
+    picture's generator then goes on from where drawing its own noise would have left it.
+    """
 
     def __init__(
         self,
@@ -50,6 +60,8 @@ class Run:
         *,
         on_step: OnStep | None,
         progress: bool,
+        embeds: dict[str, torch.Tensor] | None = None,
+        noise: torch.Tensor | None = None,
     ) -> None:
         self.pipe, self.wanted, self.image, self.mask, self.on_step, self.progress = (
             pipe,
@@ -59,44 +71,50 @@ class Run:
             on_step,
             progress,
         )
-        self.step = 0
+        self.embeds, self.noise = embeds, noise
         self.latents: torch.Tensor | None = None
+        self.denoised = False
 
-    def __call__(self) -> list[tuple[Image.Image, np.ndarray, str | None]]:
-        """Pictures, final latents `(C, h, w)`, and a note for each picture that the safety checker blanked."""
+    def __call__(self) -> list[tuple[Image.Image, np.ndarray, bool]]:
+        """Pictures, final latents `(C, h, w)`, and whether the safety checker flagged, and so blanked, each picture."""
         first = self.wanted[0]
         with scheduler_of(self.pipe, first.scheduler), _bar(self.pipe, self.progress):
             runner = self._runner(first.task)
-            try:
-                out = runner(**self._arguments(first), output_type="np", callback_on_step_end=self._after_step)
-            finally:
-                self.pipe.maybe_free_model_hooks()
+            with (
+                announce(runner, [s.prompt for s in self.wanted]),
+                _adding(self.pipe.scheduler, None if self.image is None else self.noise),
+            ):
+                try:
+                    out = runner(**self._arguments(first), output_type="np", callback_on_step_end=self._after_step)
+                except RuntimeError as error:
+                    if ran_out(error):
+                        raise OutOfMemory(str(error), decoding=self.denoised) from None
+                    raise
+                finally:
+                    self.pipe.maybe_free_model_hooks()
         pixels = np.asarray(out.images)  # (B, H, W, 3) in 0..1
         if not np.isfinite(pixels).all():
             raise _numerical("picture", self.pipe.vae.dtype)
         flagged = getattr(out, "nsfw_content_detected", None) or [False] * len(pixels)
         pictures = [self._finished(p) for p in runner.image_processor.numpy_to_pil(pixels)]
         assert self.latents is not None  # noqa: S101 - a run has at least one step
-        latents = self.latents.detach().cpu().float().numpy()
-        note = "The model's safety checker flagged this picture (seed {seed}) and blanked it."
-        return [
-            (p, lat, note.format(seed=s.seed) if flag else None)
-            for p, lat, flag, s in zip(pictures, latents, flagged, self.wanted, strict=True)
-        ]
+        latents = unpacked(runner, self.latents, first).detach().cpu().float().numpy()
+        return [(p, lat, bool(flag)) for p, lat, flag in zip(pictures, latents, flagged, strict=True)]
 
     def _runner(self, task: str) -> Any:
         if task == "text-to-image":
             return self.pipe
         import diffusers
 
-        runner = getattr(diffusers, _TASKS[task]).from_pipe(self.pipe)
+        with no_note_on_torchvision():  # the classes are imported here
+            runner = getattr(diffusers, _TASKS[task]).from_pipe(self.pipe)
         runner.set_progress_bar_config(**self.pipe._progress_bar_config)
         return runner
 
     def _arguments(self, first: Settings) -> dict[str, Any]:
         generators = [torch.Generator().manual_seed(s.seed) for s in self.wanted]
         guided = (first.guidance_scale or 0) > 1
-        words = encode(
+        words = self.embeds or encode(
             self.pipe, [s.prompt for s in self.wanted], [s.negative_prompt for s in self.wanted] if guided else None
         )
         arguments = {
@@ -108,8 +126,12 @@ class Run:
         size = (first.width or 0, first.height or 0)
         if self.image is None:
             arguments |= {"width": size[0], "height": size[1]}
-            if any(s.variation_amount for s in self.wanted):
-                arguments["latents"] = torch.cat([self._noise(s) for s in self.wanted])
+            if self.noise is not None:
+                for g in generators:
+                    torch.randn(self.noise.shape[1:], generator=g)
+                arguments["latents"] = self._placed(self.noise)
+            elif any(s.variation_amount for s in self.wanted):
+                arguments["latents"] = self._placed(torch.cat([starting_noise(self.pipe, s) for s in self.wanted]))
             return arguments
         self.start = self.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         arguments |= {"image": [self.start] * len(self.wanted), "strength": first.strength}
@@ -118,49 +140,45 @@ class Run:
             arguments |= {"mask_image": [self.hole] * len(self.wanted), "width": size[0], "height": size[1]}
         return arguments
 
-    def _noise(self, s: Settings) -> torch.Tensor:
-        """Starting latents `(1, C, h, w)` of one picture, turned towards its variation seed."""
-        scale = self.pipe.vae_scale_factor
-        shape = (1, self.pipe.unet.config.in_channels, (s.height or 0) // scale, (s.width or 0) // scale)
-        dtype, device = self.pipe.unet.dtype, self.pipe._execution_device
-        a = torch.randn(shape, generator=torch.Generator().manual_seed(s.seed))
-        if s.variation_amount and s.variation_seed is not None:
-            b = torch.randn(shape, generator=torch.Generator().manual_seed(s.variation_seed))
-            a = slerp(a, b, s.variation_amount)
-        return a.to(device, dtype)
+    def _placed(self, noise: torch.Tensor) -> torch.Tensor:
+        return noise.to(self.pipe._execution_device, self.pipe.unet.dtype)
 
     def _finished(self, picture: Image.Image) -> Image.Image:
         """What the mask keeps is taken from the original: the autoencoder alone would soften it."""
         return picture if self.mask is None else Image.composite(picture, self.start, self.hole)
 
     def _after_step(self, runner: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-        self.latents = tensors["latents"]
+        self.latents = steer(runner, step, tensors["latents"])
         total = runner.num_timesteps
+        self.denoised = step + 1 == total
         if step + 1 == total and not torch.isfinite(self.latents).all():
             raise _numerical("latents", self.latents.dtype)
         if self.on_step is not None:
-            latents = self.latents
-            self.on_step(step + 1, total, lambda: self._decoded(runner, latents))
-        return {}
-
-    @staticmethod
-    @torch.no_grad()
-    def _decoded(runner: Any, latents: torch.Tensor) -> Image.Image:
-        """The first picture of the present latents."""
-        vae = runner.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0
-        image = vae.decode((latents[:1] / vae.config.scaling_factor + shift).to(vae.dtype)).sample
-        picture: Image.Image = runner.image_processor.postprocess(image.float(), output_type="pil")[0]
-        return picture
+            latents = unpacked(runner, self.latents, self.wanted[0])
+            self.on_step(step + 1, total, partial(decode, runner, latents[:1]))
+        return {"latents": self.latents}
 
 
-def slerp(a: torch.Tensor, b: torch.Tensor, amount: float) -> torch.Tensor:
-    """Spherical interpolation from `a` (amount 0) to `b` (amount 1), over all elements; same shape."""
-    cosine = (a.flatten() @ b.flatten() / (a.norm() * b.norm())).clamp(-1, 1)
-    angle = torch.arccos(cosine)
-    if angle < 1e-4:
-        return torch.lerp(a, b, amount)
-    return (torch.sin((1 - amount) * angle) * a + torch.sin(amount * angle) * b) / torch.sin(angle)
+def starting_noise(pipe: Any, s: Settings) -> torch.Tensor:
+    """Noise `(1, C, h, w)` in float32 that one picture begins with, turned towards its variation seed."""
+    scale = pipe.vae_scale_factor
+    shape = (1, pipe.vae.config.latent_channels, (s.height or 0) // scale, (s.width or 0) // scale)
+    generator = torch.Generator().manual_seed(s.seed)
+    if s.task != "text-to-image":
+        torch.randn(shape, generator=generator)  # the pipeline draws the source's encoding first
+    noise = torch.randn(shape, generator=generator)
+    if s.variation_amount and s.variation_seed is not None:
+        other = torch.randn(shape, generator=torch.Generator().manual_seed(s.variation_seed))
+        noise = slerp(noise, other, s.variation_amount)
+    return noise
+
+
+def _adding(scheduler: Any, noise: torch.Tensor | None) -> AbstractContextManager[None]:
+    """Inside the block the scheduler adds this noise to a picture, whatever noise the pipeline has drawn for it."""
+    if noise is None:
+        return nullcontext()
+    own = scheduler.add_noise
+    return replaced(scheduler, "add_noise", lambda samples, _drawn, moments: own(samples, noise.to(samples), moments))
 
 
 def _numerical(where: str, dtype: torch.dtype) -> NumericalError:

@@ -82,8 +82,8 @@ class Settings:
         One of `SCHEDULERS`.
     strength
         Share of the source picture that is redone, above 0 up to 1 (image-to-image and inpainting only).
-    model
-        Name of the model that made the picture.
+    model, revision, licence
+        Name of the model that made the picture, its commit on the hub, and the licence of its weights.
     variation_seed, variation_amount
         A second noise, and its share (0 to 1) in the spherical blend with the noise of `seed`.
     task
@@ -92,6 +92,8 @@ class Settings:
         SHA-256 (64 hexadecimal digits) of the pixels of the source picture and of its mask.
     version
         The sdkit version that made the picture.
+    memory
+        What the run did to save memory, such as ``"model offload, VAE tiling (512)"``; tiles shift colours a little.
 
     Raises
     ------
@@ -120,7 +122,10 @@ class Settings:
     source: str | None = None  # recorded so that a replay can tell which picture it needs
     mask: str | None = None  # as source
     model: str | None = None  # recorded by generate()
+    revision: str | None = None  # as model
+    licence: str | None = None  # as model
     version: str | None = None  # recorded by generate()
+    memory: str | None = None  # recorded by generate(); a replay does not follow it, other devices have other limits
 
     def __post_init__(self) -> None:
         """Check every value, and turn numbers of other libraries into Python's own."""
@@ -292,5 +297,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "source": _digest,
     "mask": _digest,
     "model": _text,
+    "revision": _text,
+    "licence": _text,
     "version": _text,
+    "memory": _text,
 }

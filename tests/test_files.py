@@ -9,8 +9,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sdkit.errors import CannotSave
 from sdkit.files import replacing, safe_name

@@ -10,8 +10,8 @@ from PIL import Image
 import sdkit
 from sdkit.errors import Cancelled, InvalidSettings, NumericalError
 from sdkit.generation import PromptWarning, generate, variations
-from sdkit.run import slerp
 from sdkit.settings import SCHEDULERS, Settings
+from sdkit.walks.paths import slerp
 
 PROMPT = "a red car on a beach, watercolor"
 
@@ -111,11 +111,12 @@ def test_every_scheduler_makes_a_picture_and_the_own_one_comes_back(pocket, name
 
 def test_schedulers_agree_when_steps_are_many(pocket):
     """Deterministic solvers solve the same equation, so with many steps they end near one picture."""
-    reference = quick(pocket, steps=60, seed=2).latents
+    plain = {"steps": 40, "seed": 2, "guidance_scale": 1.0}  # guidance would make the equation stiff
+    reference = quick(pocket, **plain).latents
     for name in ("euler", "dpm++", "unipc", "heun", "lms", "pndm", "dpm++_karras"):
-        other = quick(pocket, steps=60, seed=2, scheduler=name).latents
+        other = quick(pocket, **plain, scheduler=name).latents
         error = np.sqrt(np.square(other - reference).mean()) / reference.std()
-        assert error < 0.15, f"{name} ends elsewhere: {error:.2f}"
+        assert error < 0.1, f"{name} ends elsewhere: {error:.2f}"
 
 
 def test_negative_prompt_and_guidance_change_the_picture(pocket):
@@ -182,8 +183,10 @@ def test_slerp_against_the_closed_form():
 
 def test_on_step_sees_every_step_and_a_preview(pocket):
     seen = []
-    quick(pocket, on_step=lambda step, total, preview: seen.append((step, total, preview().size)))
-    assert seen == [(1, 3, (64, 64)), (2, 3, (64, 64)), (3, 3, (64, 64))]
+    quick(
+        pocket, on_step=lambda step, total, decode: seen.append((step, total, decode().size, decode(exact=False).size))
+    )
+    assert seen == [(step, 3, (64, 64), (64, 64)) for step in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt, RuntimeError])

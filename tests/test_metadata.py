@@ -10,9 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from test_settings import any_settings
@@ -166,7 +164,11 @@ NO_PICTURE = "the picture is not a PNG, JPEG or WebP picture: convert it first"
         (with_text(sdkit='{"settings": 3}'), "the picture's settings cannot be used: settings must be a dictionary, not int: use field names as keys"),
         (with_text(sdkit='{"settings": {"steps": "__import__(\'os\')"}}'), "the picture's settings cannot be used: steps must be a whole number from 1 to 1000, not \"__import__('os')\": change it"),
         (with_comment(b"ASCII\0\0\0holiday"), "the picture's text has no line of settings such as 'Steps: 20, Seed: 1, …': pass settings by hand"),
-        (png_of(20_000, 20_000), "the picture has more pixels than Pillow's limit of 89478485 allows: make it smaller first"),
+        (png_of(8_001, 8_000), "the picture has more than the 64 megapixels that are opened: make it smaller first"),
+        (png_of(10_000, 10_000), "the picture has more than the 64 megapixels that are opened: make it smaller first"),
+        (png_of(20_000, 20_000), "the picture has more than the 64 megapixels that are opened: make it smaller first"),
+        (with_text(a="x" * 600_000, b="y" * 600_000), "the picture brings more than 1 MiB of metadata, which no settings need: save it again without"),
+        (saved("WEBP", xmp=b"x" * 1_100_000), "the picture brings more than 1 MiB of metadata, which no settings need: save it again without"),
     ],
 )  # fmt: skip
 def test_bad_pictures_are_refused_in_one_sentence(picture: bytes, sentence: str) -> None:

@@ -9,7 +9,8 @@ import torch
 
 import sdkit
 from sdkit.errors import ModelNotFound, UnsafeCheckpoint
-from sdkit.models import _explained, defaults, load, model_name
+from sdkit.hub import explained
+from sdkit.models import defaults, load, model_name
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_what_the_hub_says_in_one_sentence(name, sentence):
     kind = getattr(errors, name)
     raised = kind.__new__(kind)
     Exception.__init__(raised, "long story\nwith lines")
-    told = str(_explained(raised, "a/b"))
+    told = str(explained(raised, "a/b"))
     assert sentence in told
     assert "\n" not in told
 

@@ -1,11 +1,9 @@
-"""The project's own files agree with each other: README, environment.yml, constraints, notebooks."""
+"""The project's own files agree with each other: README, environment.yml, constraints."""
 
-import json
 import re
 import tomllib
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,30 +63,3 @@ def test_readme_commands_are_the_two_promised():
     blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     assert any("pip install" in b and "sdkit generate" in b for b in blocks)
     assert any("pip install" in b and "python -m pytest" in b for b in blocks)
-
-
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_runs_top_to_bottom(path, tmp_path):
-    import nbformat
-    from nbclient import NotebookClient
-
-    book = nbformat.read(path, as_version=4)
-    NotebookClient(book, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
-    outputs = [o for c in book.cells if c.cell_type == "code" for o in c.outputs]
-    assert any("image/" in json.dumps(o) for o in outputs)
-    for output in outputs:
-        assert output.output_type != "error"
-        text = output.get("text", "") if output.output_type == "stream" else ""
-        assert "Traceback" not in text
-        assert "Exception in thread" not in text
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_notebook_is_short_small_and_swaps_its_model_in_one_place(path):
-    book = json.loads(path.read_text(encoding="utf-8"))
-    assert path.stat().st_size <= 1_000_000
-    assert len(book["cells"]) <= 25
-    assert "".join(book["cells"][1]["source"]).startswith("MODEL = None")

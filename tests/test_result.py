@@ -48,11 +48,11 @@ def test_a_result_is_a_sequence_of_results() -> None:
         r[3]
 
 
-def test_what_was_recorded_of_the_whole_run_stays_with_the_whole() -> None:
-    r = result(2, trace="trace", attention="maps")
-    assert (r[:].trace, r[:].attention) == ("trace", "maps")
-    assert r[0].trace is r[0].attention is r[::-1].trace is None
-    assert result(1, trace="trace")[0].trace == "trace"
+def test_what_was_recorded_stays_with_its_picture() -> None:
+    r = result(2, traces=["first", "second"], attention=["here", "there"])
+    assert (r[:].trace, r[:].attention) == ("first", "here")
+    assert (r[1].trace, r[::-1].attention) == ("second", "there")
+    assert result(2).trace is result(2).attention is None
 
 
 def test_a_result_cannot_be_changed_through_what_it_hands_out() -> None:
@@ -132,7 +132,7 @@ def test_a_notebook_shows_one_html_card(count: int, size: tuple[int, int], width
 
 def test_showing_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result(2)[2:]._repr_mimebundle_() == {"text/plain": "<Result: no pictures>"}
-    monkeypatch.setattr(card, "_encode", lambda _: 1 / 0)
+    monkeypatch.setattr(card, "encode", lambda *_: 1 / 0)
     shown = result(1)._repr_mimebundle_()
     size = "64\N{MULTIPLICATION SIGN}64"
     told = f"<Result: 1 picture, 'a cat', seed 0 · {size} · 0.8 s> (no preview: ZeroDivisionError)"

@@ -13,11 +13,74 @@ PACKAGE = Path(sdkit.__file__).parent
 # a module may import from its own level (inside one room) and from those above it
 LEVELS = [
     {"errors"},
-    {"settings", "files", "parameters", "metadata", "sheet", "card", "pocket", "pocket.world"},
-    {"result"},
-    {"models", "schedulers", "embeddings"},
-    {"run"},
+    {
+        "settings",
+        "files",
+        "parameters",
+        "metadata",
+        "sheet",
+        "card",
+        "jobs",
+        "gallery",
+        "tokens",
+        "pocket",
+        "pocket.world",
+        "hub",
+        "checkpoints",
+        "licences",
+        "signing",
+    },
+    {
+        "walks",
+        "sweeps",
+        "traces",
+        "walks.difference",
+        "walks.paths",
+        "walks.pacing",
+        "walks.plan",
+        "walks.folder",
+        "video",
+        "traces.predictions",
+        "traces.trace",
+        "sweeps.axes",
+        "calls",
+        "sizes",
+    },
+    {"result", "walks.walk"},
+    {
+        "models",
+        "loading",
+        "memory",
+        "needs",
+        "placement",
+        "precision",
+        "recovery",
+        "schedulers",
+        "embeddings",
+        "previews",
+    },
+    {
+        "run",
+        "traces.probing",
+        "traces.tracing",
+        "attention",
+        "attention.layers",
+        "attention.parts",
+        "attention.overlay",
+        "attention.maps",
+        "attention.record",
+        "attention.capture",
+    },
     {"generation"},
+    {"attention.ablation", "attention.editing", "traces.forking", "executors", "walks.frames", "walks.planning"},
+    {"walks.elsewhere"},
+    {"walks.interpolation", "sweeps.sweeping", "sweeps.folder", "sweeps.page", "sweeps.sheet"},
+    {"plots.axes", "plots.attention", "plots.traces", "plots.walks", "plots"},
+    {"widgets.explorer"},
+    {"widgets.portable", "widgets.studio"},
+    {"widgets.prompt", "widgets.attention"},
+    {"widgets.drafts", "widgets.sketch", "widgets.walk", "widgets.trace"},
+    {"widgets"},
     {"cli", ""},
 ]
 RUNTIME_FREE = {
@@ -31,6 +94,7 @@ RUNTIME_FREE = {
     "pocket.autoencoder",
     "pocket.tokenizer",
     "pocket.muon",
+    "pocket.grounding",
     "pocket.checkpoint",
 }
 
@@ -92,6 +156,12 @@ def test_import_is_light():
 
 def test_init_stays_small():
     assert len((PACKAGE / "__init__.py").read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_type_checkers_see_the_same_names():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    names = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names | {"__version__"} == set(sdkit.__all__)
 
 
 def test_every_public_name_arrives():

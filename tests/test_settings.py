@@ -11,8 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from sdkit.errors import InvalidSettings, SdkitError
 from sdkit.settings import SCHEDULERS, Settings
@@ -42,6 +41,8 @@ def any_settings(draw: st.DrawFn) -> Settings:
         source=draw(digest),
         mask=draw(digest),
         model=draw(st.none() | ANY_TEXT),
+        revision=draw(st.none() | st.binary(min_size=20, max_size=20).map(bytes.hex)),
+        licence=draw(st.sampled_from([None, "MIT", "Licence de l'été \N{COPYRIGHT SIGN}"])),
         version=draw(st.none() | ANY_TEXT),
     )
 

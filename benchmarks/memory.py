@@ -1,0 +1,323 @@
+"""What a memory plan takes and costs, for Stable Diffusion's published shapes with random weights. Prints one table.
+
+    python benchmarks/memory.py [--quick]
+
+Rows marked *planned* are what `sdkit.plan` says of headers without weights; *counted* ones follow every operation of the
+network and add up the tensors that are alive, on the `meta` device at full size and once with real tensors on the
+processor, where PyTorch's own profiler witnesses them; neither sees the workspaces of a GPU's kernels, for which plans
+double the count. *Measured* rows are what a GPU's allocator says, and appear only where there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from timing import alternate
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import families
+import published
+from accounting import flash_attention, peak_of
+
+import sdkit
+from sdkit import memory, needs, placement
+
+GIB, MIB = 2**30, 2**20
+PROMPT = "a red car on a beach"
+Row = tuple[str, str]
+# family, side, `memory`, cap in GiB, bar in GiB
+PEAKS = (
+    ("sd15", 512, "low", 4, 2.6),
+    ("sd15", 512, "auto", 4, 3.4),
+    ("sdxl", 1024, "auto", 8, 7.5),
+)
+
+
+def title(family: str, side: int, asked: str, cap: int) -> str:
+    return f"{family.upper()} {side}², fp16, `memory={asked!r}` under {cap} GiB"
+
+
+# -- without a GPU -----------------------------------------------------------------------------------------------------
+
+
+def planned_rows(root: Path) -> Iterator[Row]:
+    """Peaks that plans promise, from headers alone."""
+    folders = {family: published.write(root / f"{family}-headers", family) for family in ("sd15", "sdxl")}
+    for family, side, asked, cap, bar in PEAKS:
+        with mock.patch.object(memory, "free", lambda _device, cap=cap: cap * GIB):
+            plan = memory.draft(
+                "folder",
+                str(folders[family]),
+                memory=asked,
+                device="cuda",
+                dtype=torch.float16,
+                width=side,
+                height=side,
+            )
+        assert plan is not None
+        weights = plan.peak - max(plan.step, plan.decode)
+        yield (
+            f"{title(family, side, asked, cap)}, planned peak",
+            f"{plan.peak / GIB:.2f} GiB ({plan.way}; bar {bar}; {weights / GIB:.2f} of it weights in the largest moment)",
+        )
+
+
+def counted(network: Any, *inputs: torch.Tensor, **more: Any) -> int:
+    with flash_attention():
+        return peak_of(network, *inputs, **more)
+
+
+def counted_rows() -> Iterator[Row]:
+    """Living tensors of full-size networks on `meta`, beside what the formulas say."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    with torch.device("meta"):
+        half = torch.float16
+        for name, kind, side in (("SD15", published.SD15, 64), ("SDXL", published.SDXL, 128)):
+            unet = UNet2DConditionModel(**kind).to(half).eval()
+            xl = {"text_embeds": torch.empty(2, 1280, dtype=half), "time_ids": torch.empty(2, 6, dtype=half)}
+            words = torch.empty(2, 77, kind["cross_attention_dim"], dtype=half)
+            latents, moment = torch.empty(2, 4, side, side, dtype=half), torch.empty(2, dtype=half)
+            found = counted(unet, latents, moment, words, added_cond_kwargs=xl if name == "SDXL" else None)
+            said = 2 * needs.denoising(kind, side, side, 2)
+            yield (
+                f"{name} one guided step, {8 * side}², fp16, counted",
+                f"{found / MIB:.0f} MiB, {found / said:.3f} of the formula",
+            )
+        for precision, side in ((torch.float16, 512), (torch.float32, 1024)):
+            vae = AutoencoderKL(**published.AUTOENCODER).to(precision).eval()
+            found = counted(vae.decode, torch.empty(1, 4, side // 8, side // 8, dtype=precision))
+            said = precision.itemsize * needs.decoding(published.AUTOENCODER, side, side, 1)
+            yield (
+                f"decoding {side}², {str(precision)[6:]}, counted",
+                f"{found / MIB:.0f} MiB, {found / said:.3f} of the formula",
+            )
+
+
+def witnessed_rows() -> Iterator[Row]:
+    """A quarter as wide, with real tensors: our count, the formula, and PyTorch's profiler."""
+    from diffusers import UNet2DConditionModel
+
+    narrow = published.SD15 | {"block_out_channels": (80, 160, 320, 320)}
+    unet = UNet2DConditionModel(**narrow, norm_num_groups=16).eval()
+    inputs = (torch.randn(2, 4, 32, 32), torch.tensor([5.0, 5.0]), torch.randn(2, 77, 768))
+    found, said = peak_of(unet, *inputs), 4 * needs.denoising(narrow, 32, 32, 2)
+    seen = profiled(lambda: unet(*inputs))
+    yield (
+        "SD15 a quarter as wide, 256², fp32, real tensors",
+        f"counted {found / MIB:.1f} MiB, profiler {seen / MIB:.1f} MiB, formula {said / MIB:.1f} MiB",
+    )
+
+
+def profiled(call: Callable[[], Any]) -> int:
+    """The largest sum of allocations less releases that PyTorch's profiler has seen during a call."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        call()
+    live = peak = 0
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        live += event.nbytes()
+        peak = max(peak, live)
+    return peak
+
+
+def loading_rows(root: Path, rounds: int) -> Iterator[Row]:
+    """CPU time to load from safetensors, beside bare `from_pretrained`."""
+    from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+
+    pipe = families.sd15()
+    pipe.unet = UNet2DConditionModel(**published.SD15 | {"block_out_channels": (128, 256, 512, 512), "cross_attention_dim": families.WIDTH})  # fmt: skip
+    pipe.save_pretrained(root / "middle")
+    size = sum(p.numel() for p in pipe.unet.parameters()) / 1e6
+    for name, folder in (("Pocket", sdkit.pocket.path()), (f"a folder of {size:.0f} M parameters", root / "middle")):
+
+        def bare(folder: Any = folder) -> Any:
+            return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+
+        def ours(folder: Any = folder) -> Any:
+            return sdkit.load(folder, device="cpu")
+
+        best = alternate({"bare": bare, "ours": ours}, rounds)
+        yield (
+            f"loading {name} ÷ bare `from_pretrained`, CPU time",
+            f"{best['ours'] / best['bare']:.3f} ({best['ours']:.2f} s)",
+        )
+
+
+# -- with a GPU --------------------------------------------------------------------------------------------------------
+
+
+def random_checkpoint(folder: Path, family: str) -> Path:
+    """A full-size checkpoint with random weights in half precision."""
+    import diffusers
+    from transformers import CLIPImageProcessor
+
+    parts = {}
+    for name, (_, described) in published.parts(family).items():
+        network = described.to(torch.float16).to_empty(device="cpu").eval()
+        for key, value in [*network.named_parameters(), *network.named_buffers()]:
+            if not value.is_floating_point():
+                value.data = torch.arange(value.numel()).reshape(value.shape)  # position ids
+            elif value.ndim > 1:
+                torch.nn.init.normal_(value.data, std=0.02)
+            else:
+                value.data.fill_(float(key.endswith("weight")))
+        parts[name] = network
+    scheduler = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False)
+    if family == "sdxl":
+        pipe = diffusers.StableDiffusionXLPipeline(
+            **parts, tokenizer=families.clip_tokenizer(), tokenizer_2=families.clip_tokenizer(), scheduler=scheduler
+        )
+    else:
+        pipe = diffusers.StableDiffusionPipeline(
+            **parts, tokenizer=families.clip_tokenizer(), scheduler=scheduler, feature_extractor=CLIPImageProcessor()
+        )
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def peak_alone(folder: str, asked: str, side: int, cap: float | None, device: str) -> dict[str, Any]:
+    """Load, make one picture, and say what it took; runs in a process of its own."""
+    if cap is not None:
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(cap * GIB / total)
+    pipe = sdkit.load(folder, memory=asked, device=device, dtype=torch.float16 if cap is not None else None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = sdkit.generate(pipe, PROMPT, steps=4, width=side, height=side, progress=False)
+    plan = memory.planned(pipe)
+    assert plan is not None
+    return {
+        "allocated": torch.cuda.max_memory_allocated() if cap is not None else 0,
+        "reserved": torch.cuda.max_memory_reserved() if cap is not None else 0,
+        "planned": plan.peak,
+        "way": str(plan.way),
+        "memory": made.settings.memory,
+        "rungs": sum(issubclass(w.category, sdkit.recovery.LessMemory) for w in caught),
+    }
+
+
+def measured_peak(folder: Path, family: str, side: int, asked: str, cap: float, bar: float) -> Row:
+    order = json.dumps([str(folder), asked, side, cap, "cuda"])
+    done = subprocess.run([sys.executable, __file__, "--alone", order], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return (
+            f"{title(family, side, asked, int(cap))}, measured peak",
+            f"failed: {done.stderr.strip().splitlines()[-1]}",
+        )
+    said = json.loads(done.stdout.splitlines()[-1])
+    return (
+        f"{title(family, side, asked, int(cap))}, measured peak",
+        (
+            f"{said['allocated'] / GIB:.2f} GiB allocated, {said['reserved'] / GIB:.2f} reserved (bar {bar}; planned "
+            f"{said['planned'] / GIB:.2f}; {said['way']}; {said['rungs']} rungs of the ladder)"
+        ),
+    )
+
+
+def seconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Smallest wall-clock seconds of each way on the GPU, taken in turn, after one round to warm up."""
+    best = dict.fromkeys(ways, float("inf"))
+    for turn in range(rounds + 1):
+        for name, way in ways.items():
+            torch.cuda.synchronize()
+            began = time.perf_counter()
+            way()
+            torch.cuda.synchronize()
+            best[name] = min(best[name], time.perf_counter() - began) if turn else best[name]
+    return best
+
+
+def bare_call(pipe: Any, steps: int, side: int) -> Callable[[], Any]:
+    options = {"num_inference_steps": steps, "width": side, "height": side, "guidance_scale": 7.5}
+    return lambda: pipe(PROMPT, generator=torch.Generator().manual_seed(7), **options)
+
+
+def our_call(pipe: Any, steps: int, side: int) -> Callable[[], Any]:
+    options = {"steps": steps, "width": side, "height": side, "guidance_scale": 7.5, "progress": False}
+    return lambda: sdkit.generate(pipe, PROMPT, seed=7, **options)
+
+
+def speed_rows(folder: Path, rounds: int, steps: int = 20, side: int = 512) -> Iterator[Row]:
+    """Seconds a picture beside bare diffusers with the same precision, and under the same offload."""
+    from diffusers import StableDiffusionPipeline
+
+    def load_bare() -> Any:
+        pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float16, use_safetensors=True)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    bare, ours = load_bare().to("cuda"), sdkit.load(folder, device="cuda", dtype=torch.float16)
+    best = seconds({"bare": bare_call(bare, steps, side), "ours": our_call(ours, steps, side)}, rounds)
+    yield (
+        f"SD15 {side}², {steps} steps ÷ bare diffusers, no cap",
+        f"{best['ours'] / best['bare']:.3f} ({best['ours']:.2f} s; bar 1.00)",
+    )
+    del ours
+    compiled = sdkit.load(folder, device="cuda", dtype=torch.float16, compile=True)
+    quick = seconds({"bare": bare_call(bare, steps, side), "ours": our_call(compiled, steps, side)}, rounds)
+    yield "the same with `compile=True`, warmed up", f"{quick['ours'] / quick['bare']:.3f} (bar 0.75)"
+    del bare, compiled
+    bare, ours = load_bare(), sdkit.load(folder, device="cuda", dtype=torch.float16, memory="low")
+    bare.enable_model_cpu_offload()
+    bare.vae.enable_slicing()
+    placement.tile(bare.vae, memory.planned(ours).tile, 8)
+    for few in (steps, 4):
+        best = seconds({"bare": bare_call(bare, few, side), "ours": our_call(ours, few, side)}, rounds)
+        yield (
+            f"known prompt under model offload, {few} steps ÷ bare with the same",
+            f"{best['ours'] / best['bare']:.3f} (bar 0.85)",
+        )
+
+
+def gpu_rows(root: Path, rounds: int) -> Iterator[Row]:
+    yield "GPU", f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / GIB:.0f} GiB"
+    folders = {family: random_checkpoint(root / family, family) for family in ("sd15", "sdxl")}
+    for family, side, asked, cap, bar in PEAKS:
+        yield measured_peak(folders[family], family, side, asked, cap, bar)
+    yield from speed_rows(folders["sd15"], rounds)
+
+
+def rows(root: Path, rounds: int) -> Iterator[Row]:
+    """Everything; each row is a name and what was found."""
+    yield from planned_rows(root)
+    yield from counted_rows()
+    yield from witnessed_rows()
+    yield from loading_rows(root, rounds)
+    if torch.cuda.is_available():
+        yield from gpu_rows(root, rounds)
+    else:
+        yield "measured on a GPU", "no GPU here: peaks, speed, compiling and offloading were not measured"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if options.alone:
+        print(json.dumps(peak_alone(*json.loads(options.alone))))
+        return
+    print("| measured | found |\n|---|---|")
+    with tempfile.TemporaryDirectory() as root:
+        for name, found in rows(Path(root), 3 if options.quick else 7):
+            print(f"| {name} | {found} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
