@@ -133,7 +133,7 @@ def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def encode(image: Image.Image, quality: int = _QUALITY, effort: int = 4) -> tuple[str, bytes]:
+def encode(image: Image.Image, quality: int = _QUALITY, effort: int = 2) -> tuple[str, bytes]:
     """Return the MIME type and the bytes of a small, lossy picture.
 
     Parameters

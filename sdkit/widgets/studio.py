@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import traitlets
+from torch import get_num_threads
 
 from sdkit.card import encode
 from sdkit.generation import PromptWarning
@@ -25,6 +26,7 @@ from sdkit.settings import SCHEDULERS, Settings
 from sdkit.sheet import preview, resized
 
 from .explorer import Explorer
+from .working import on_one_core, stoppable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,6 +39,7 @@ __all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbna
 MEMORY: Final = 64 * 2**20  # bytes of remembered results: 1,000 pictures of Pocket, 60 of Stable Diffusion
 DECODED: Final = 160 * 160  # pixels: up to here previews go through the autoencoder, which takes 10 ms each
 _PREVIEW_SHARE: Final = 0.05  # of the time goes into previews at most
+_TOLD_EVERY: Final = 0.1  # seconds; what the browser paints it takes from the run
 _THUMBNAIL: Final = 96  # pixels
 
 # The panels show these sentences themselves; a warning from a thread would land under some other cell.
@@ -74,7 +77,8 @@ class Studio(Explorer):
     def __init__(self, pipe: Any, memory: int = MEMORY, **traits: Any) -> None:
         self.pipe = pipe
         self.cache = Cache(memory, self._bytes)
-        self.worker = Worker(self._make, self._hear, cache=self.cache)
+        self.worker = Worker(self._work, self._hear, cache=self.cache)
+        self._threads = get_num_threads()  # the notebook's own
         super().__init__(**traits)
 
     def close(self) -> None:
@@ -108,7 +112,12 @@ class Studio(Explorer):
 
     # -- in the worker's thread --------------------------------------------------------------------------------------
 
-    def _make(self, asked: Asked, job: Job) -> Result:
+    def _work(self, asked: Asked, job: Job) -> Any:
+        with on_one_core(self.pipe, self._threads), stoppable(self.pipe, job.check):
+            return self._make(asked, job)
+
+    def _make(self, asked: Asked, job: Job) -> Any:
+        """Make what was asked for."""
         from sdkit.generation import generate
 
         return generate(
@@ -122,18 +131,21 @@ class Studio(Explorer):
 
     def _watch(self, job: Job, settings: Settings, **more: Any) -> OnStep:
         """Return what is called at every step: it stops an outdated run, and shows one that goes on."""
-        ended, cost = float("-inf"), 0.0
+        ended = told = float("-inf")
+        cost = 0.0
         exact = (settings.width or 0) * (settings.height or 0) <= DECODED
 
         def on_step(step: int, total: int, decode: Callable[..., Image.Image]) -> None:
-            nonlocal ended, cost
+            nonlocal ended, told, cost
             job.check()
             picture, began = None, time.perf_counter()
             if step < total and (began - ended) * _PREVIEW_SHARE >= cost:
-                picture = encode(decode(exact=exact), quality=80, effort=0)[1]
+                picture = encode(decode(exact=exact), quality=80)[1]
                 ended = time.perf_counter()
                 cost = ended - began
-            job.report({"step": step, "total": total, "picture": picture, **more})
+            if picture or began - told >= _TOLD_EVERY:
+                told = began
+                job.report({"step": step, "total": total, "picture": picture, **more})
 
         return on_step
 

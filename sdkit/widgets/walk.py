@@ -6,8 +6,6 @@ nearest to the place is shown, so that scrubbing works from the second frame on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -158,15 +156,14 @@ class WalkExplorer(Studio, Portable):
         def on_frame(walk: Walk) -> None:
             job.report({"step": len(walk), "total": walk.plan.frames, "frames": self._told(walk)})
 
-        with _stoppable(self.pipe, job):
-            return interpolate(
-                self.pipe,
-                list(asked.settings),
-                on_frame=on_frame,
-                batch_size=_BATCH,
-                progress=False,
-                **dict(asked.options),
-            )
+        return interpolate(
+            self.pipe,
+            list(asked.settings),
+            on_frame=on_frame,
+            batch_size=_BATCH,
+            progress=False,
+            **dict(asked.options),
+        )
 
     def _show(self, asked: Asked, result: Any) -> None:
         if isinstance(result, Path):
@@ -203,16 +200,6 @@ class WalkExplorer(Studio, Portable):
         if isinstance(result, Path):
             return 2**62  # an export is not remembered
         return sum(1 for _ in result.places) * result[0].width * result[0].height * 3
-
-
-@contextmanager
-def _stoppable(pipe: Any, job: Job) -> Iterator[None]:
-    """Ask at every call of the network whether to go on; walks themselves ask only between batches."""
-    handle = pipe.unet.register_forward_pre_hook(lambda *_: job.check())
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _size_of_frame(side: int) -> int:

@@ -8,7 +8,7 @@ import statistics
 
 from .test_explorers import idle, look_at_words
 
-OPTIONS = json.loads(os.environ.get("SDKIT_MEASURE", '{"rounds": 2, "steps": 4}'))
+OPTIONS = json.loads(os.environ.get("SDKIT_MEASURE", '{"rounds": 2, "steps": 0}'))
 STEPS = f", steps={OPTIONS['steps']}" if OPTIONS["steps"] else ""
 SETUP = f"""
 import warnings; warnings.simplefilter("ignore")
@@ -48,18 +48,21 @@ WATCH = """() => {
   new MutationObserver(() => {
     if (!times.moved || !now.src) return;
     const wanted = document.querySelector('.sd-controls input[type=range]').value;
-    if (status.textContent.startsWith('step')) { if (window.fresh) painted('preview'); }
+    if (status.textContent.startsWith('step 0')) window.shown = now.src;  // the run of the last value begins
+    else if (status.textContent.startsWith('step')) { if (window.shown && now.src !== window.shown) painted('preview'); }
     else if (status.textContent.includes(`guidance ${Number(wanted)} `)) painted('final');
   }).observe(document.querySelector('.sd-stage'), { subtree: true, attributes: true, childList: true, characterData: true });
 }"""
 MOVE = """async ([values, pause]) => {
   const slider = document.querySelector('.sd-controls input[type=range]');
   window.times = Object.assign(window.times, { moved: 0, preview: 0, final: 0 });
-  for (const value of values) {
+  const began = performance.now();
+  for (const [n, value] of values.entries()) {
     slider.value = value;
     slider.dispatchEvent(new Event('input', { bubbles: true }));
-    times.moved = performance.now(); times.preview = times.final = 0; window.fresh = true;
-    if (pause) await new Promise((done) => setTimeout(done, pause));
+    times.moved = performance.now(); times.preview = times.final = 0; window.shown = null;
+    const late = performance.now() - began - n * pause;  // a busy page fires late, but no fewer events
+    if (pause) await new Promise((done) => setTimeout(done, Math.max(0, pause - late)));
   }
   slider.dispatchEvent(new Event('change', { bubbles: true }));
 }"""

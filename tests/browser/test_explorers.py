@@ -7,7 +7,7 @@ import json
 import pytest
 from test_card import HOSTILE
 
-from .conftest import SETUP, WAIT
+from .conftest import SETUP
 
 
 def drag(page, label, share, moves=12):
@@ -259,7 +259,7 @@ def test_attention_explorer_needs_no_kernel(notebook, browser, tmp_path):
     sent = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda data: sent.append(data)))  # noqa: PLW0108 - no built-ins
     page.reload()
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=WAIT)
+    book.wait()
     book.run_cell(0)
     book.run_cell(1)
     page.locator(".sd-bar").nth(4).wait_for()

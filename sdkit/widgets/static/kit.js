@@ -65,13 +65,19 @@ export function choice(label, options, onchange) {
   return { root: h("label", { class: "sd-field" }, h("span", {}, label), select), select };
 }
 
-/** Call `f` with the newest arguments, at most once in `wait` milliseconds, and always with the last ones. */
-export function throttled(f, wait = 16) {
+/** Call `f` at once, then with the newest arguments at most once in `wait` milliseconds, and always with the last ones. */
+export function throttled(f, wait = 40) {
   let timer = null;
   let newest = null;
+  const pass = () => {
+    const values = newest;
+    newest = null;
+    timer = values && setTimeout(pass, wait);
+    if (values) f(...values);
+  };
   return (...values) => {
     newest = values;
-    timer ??= setTimeout(() => { timer = null; f(...newest); }, wait);
+    if (timer === null) pass();
   };
 }
 

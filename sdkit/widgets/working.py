@@ -1,0 +1,66 @@
+"""How a pipeline works in a panel's thread: it can be stopped inside a step, and a small network keeps to one core.
+
+The one decision: **a panel gives up a little speed in theory for a lot in practice.** OpenMP keeps a team of threads for
+each thread that computes. Beside the notebook's own team, a second one sleeps after every operation, and a small network
+has some thousand of those in a step: on two cores, Pocket takes twice as long on both of them as on one. One core also
+leaves room for the browser that shows the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from torch import nn
+
+from sdkit.calls import denoiser_of
+
+__all__ = ["on_one_core", "stoppable"]
+
+_SMALL: Final = 100_000_000  # parameters; a larger network's operations are long enough to wake other threads for
+
+
+@contextmanager
+def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
+    """Let this thread compute on one core inside the block if the pipeline's network is small and runs on the CPU.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline.
+    usual
+        The process's own number of threads, which new threads have again after the block.
+    """
+    import torch
+
+    if pipe._execution_device.type != "cpu" or sum(p.numel() for p in denoiser_of(pipe).parameters()) > _SMALL:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(usual)
+
+
+@contextmanager
+def stoppable(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check`, which may raise, before every block of every network inside the block, not only after each step."""
+    handles = [block.register_forward_pre_hook(lambda *_: check()) for block in _blocks(pipe)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _blocks(pipe: Any) -> list[nn.Module]:
+    """What stands in lists in the pipeline's networks; nothing of a compiled one, which a hook would compile anew."""
+    from torch import nn
+
+    parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+    plain = [p for p in parts if p._compiled_call_impl is None and not hasattr(p, "_orig_mod")]
+    lists = [module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)]
+    return [block for found in lists for block in found if block is not None]
