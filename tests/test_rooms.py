@@ -76,7 +76,7 @@ LEVELS = [
     {"walks.elsewhere"},
     {"walks.interpolation", "sweeps.sweeping", "sweeps.folder", "sweeps.page", "sweeps.sheet"},
     {"plots.axes", "plots.attention", "plots.traces", "plots.walks", "plots"},
-    {"widgets.explorer"},
+    {"widgets.explorer", "widgets.working"},
     {"widgets.portable", "widgets.studio"},
     {"widgets.prompt", "widgets.attention"},
     {"widgets.drafts", "widgets.sketch", "widgets.walk", "widgets.trace"},

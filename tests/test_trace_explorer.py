@@ -55,7 +55,8 @@ def test_a_fork_is_the_one_that_fork_makes_and_opens_beside_the_run(tiny, panel)
     assert panel.worker.join(PATIENCE)
     assert panel.error is None
     again = sdkit.fork(tiny, first.trace, 2, prompt="a dog", progress=False)
-    assert (np.asarray(again.image) == np.asarray(panel.result.image)).all()
+    difference = np.asarray(again.image, int) - np.asarray(panel.result.image, int)
+    assert abs(difference).max() <= 1, "more than rounding: a panel computes on one core, a cell on all"
     assert [run["caption"] for run in panel.runs] == ["the run", "from step 2: prompt='a dog'"]
     panel._receive(panel, {"do": "open", "number": 1}, [])
     assert panel.result is first

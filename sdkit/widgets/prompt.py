@@ -41,11 +41,12 @@ _IN_CODE: Final = (
 
 @dataclass
 class _Entry:
-    """One picture of the history; the result itself is kept for favourites, else it is in the cache or made again."""
+    """One picture of the history, encoded; the result is kept for favourites, else it is in the cache or made again."""
 
     number: int
     settings: Settings
     thumbnail: bytes
+    picture: bytes
     favourite: Result | None = None
 
 
@@ -174,12 +175,15 @@ class PromptExplorer(Studio):
         with self._turn:
             self.result = result
             entry = next((e for e in self._entries if e.settings == asked.first), None)
+            if entry is not None and result is self.result and entry.number == self.view.get("number"):
+                return  # it is on show: a hand that lets go asks again for what it had asked for
+            picture = entry.picture if entry else shown(result.image)
             if entry is None and not self._moving:
-                entry = _Entry(next(self._numbers), asked.first, thumbnail(result.image))
+                entry = _Entry(next(self._numbers), asked.first, thumbnail(result.image), picture)
                 self._entries.append(entry)
                 self._forget_oldest()
             self.view = {
-                "picture": shown(result.image),
+                "picture": picture,
                 "number": entry.number if entry else 0,
                 "caption": caption([result.settings], result.seconds),
                 "prompt": result.settings.prompt,

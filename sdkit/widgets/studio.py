@@ -167,8 +167,10 @@ class Studio(Explorer):
         """Show how a run ended."""
         if event.kind == "done":
             self.error, self.message, self.note = None, "", " ".join(getattr(event.value, "notes", ()))
+            before = self.view
             self._show(event.request, event.value)
-            self._refresh_still()
+            if self.view is not before:
+                self._refresh_still()
             return
         self._ended()
         if event.kind == "failed":

@@ -35,7 +35,8 @@ def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
     """
     import torch
 
-    if pipe._execution_device.type != "cpu" or sum(p.numel() for p in denoiser_of(pipe).parameters()) > _SMALL:
+    weights = list(denoiser_of(pipe).parameters())
+    if weights[0].device.type != "cpu" or sum(p.numel() for p in weights) > _SMALL:
         yield
         return
     torch.set_num_threads(1)
@@ -61,6 +62,6 @@ def _blocks(pipe: Any) -> list[nn.Module]:
     from torch import nn
 
     parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
-    plain = [p for p in parts if p._compiled_call_impl is None and not hasattr(p, "_orig_mod")]
+    plain = [p for p in parts if getattr(p, "_compiled_call_impl", None) is None and not hasattr(p, "_orig_mod")]
     lists = [module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)]
     return [block for found in lists for block in found if block is not None]
