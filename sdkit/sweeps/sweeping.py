@@ -255,11 +255,12 @@ def sweep(
     grid = Sweep(axes, wanted, warn_about_words(pipe, list(wanted.values())))
     grid.cells.update(place.finished() if place else {})
     todo = _todo(grid)
+    first = next(iter(wanted.values()))
     if executor is None:
-        groups = _groups(todo, batch_for(pipe, batch_size))
+        groups = _groups(todo, batch_for(pipe, batch_size, first))
         made = _here(pipe, groups, image, mask, on_step)
     else:
-        groups = _groups(todo, batch_for(pipe, batch_size or 1))
+        groups = _groups(todo, batch_for(pipe, batch_size or 1, first))
         made = make_elsewhere(executor, pipe, groups, image=image, mask=mask)
     _collect(grid, todo, groups, made, place, on_cell, progress=progress)
     return grid

@@ -12,7 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import InvalidSettings
-from sdkit.generation import complete, warn_about_words
+from sdkit.generation import batch_for, complete, warn_about_words
 from sdkit.result import Result
 from sdkit.settings import Settings
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_plan"]
 
-_SMALL: Final = (
-    128 * 128
-)  # pixels: up to here a processor is fastest with eight pictures at once (measured with Pocket)
 _SAME: Final = ("width", "height", "steps", "scheduler")
 _RESTLESS: Final = {"ddpm", "euler_a"}  # solvers that add fresh noise, drawn by the seed, at every step
 
@@ -170,7 +167,4 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 def batch_of(pipe: Any, settings: Settings, asked: int | None) -> int:
     """How many frames share a call."""
-    if asked is not None:
-        return _whole("batch_size", asked, 1)
-    small = (settings.width or 0) * (settings.height or 0) <= _SMALL
-    return 8 if small or pipe._execution_device.type != "cpu" else 4
+    return batch_for(pipe, None if asked is None else _whole("batch_size", asked, 1), settings)
