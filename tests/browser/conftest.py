@@ -119,8 +119,11 @@ class Notebook:
 
     def wait(self):
         """Wait until the notebook is the page's current document and its kernel is ready."""
-        self.page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.content?.activeCell", timeout=WAIT)
-        self.page.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").first.wait_for(timeout=WAIT)
+        self.page.wait_for_function(
+            """() => { const book = window.jupyterapp?.shell.currentWidget;
+                       return book?.content?.activeCell && book.sessionContext.session?.kernel?.status === 'idle'; }""",
+            timeout=WAIT,
+        )
 
     def run(self):
         """Run all cells from the top and wait until the kernel has done them."""
