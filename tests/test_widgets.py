@@ -523,7 +523,26 @@ def test_a_run_stops_inside_a_step_and_the_next_picture_is_the_same(tiny):
     steps = []
     with pytest.raises(sdkit.errors.Cancelled), stoppable(tiny, check):
         sdkit.generate(tiny, "a dog", steps=2, progress=False, on_step=lambda *told: steps.append(told))
-    assert steps == [], "40 blocks are less than a step"
-    assert not any(module._forward_pre_hooks for module in tiny.unet.modules())
+    assert steps == [], "40 layers are less than a step"
+    assert not any(module._forward_pre_hooks for part in (tiny.unet, tiny.vae) for module in part.modules())
     again = sdkit.generate(tiny, "a cat", steps=2, progress=False)
     assert (again.latents == before.latents).all()
+
+
+def test_a_panel_encodes_a_text_once(tiny, monkeypatch):
+    texts = []
+    encode_prompt = type(tiny).encode_prompt
+    monkeypatch.setattr(
+        type(tiny),
+        "encode_prompt",
+        lambda self, text, *a, **k: texts.append(text) or encode_prompt(self, text, *a, **k),
+    )
+    tiny.text_encoder.eval()  # a training encoder's encodings are not remembered
+    panel = PromptExplorer(tiny, "a cat", steps=1, guidance_scale=4)
+    panel.worker.join(PATIENCE)
+    panel.make(seed=5)
+    panel.worker.join(PATIENCE)
+    assert panel.error is None
+    # told words with encodings in hand, the pipeline only passes them on
+    assert sorted(t for t in texts if t is not None) == ["", "a cat"]
+    panel.close()

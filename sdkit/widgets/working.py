@@ -48,7 +48,7 @@ def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
 
 @contextmanager
 def stoppable(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check`, which may raise, before every block of every network inside the block, not only after each step."""
+    """Call `check`, which may raise, before every layer of the denoiser and the autoencoder, not only after each step."""
     handles = [block.register_forward_pre_hook(lambda *_: check()) for block in _blocks(pipe)]
     try:
         yield
@@ -58,10 +58,13 @@ def stoppable(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
 
 
 def _blocks(pipe: Any) -> list[nn.Module]:
-    """What stands in lists in the pipeline's networks; nothing of a compiled one, which a hook would compile anew."""
+    """What stands in lists in the two; nothing of a compiled one, which a hook would compile anew.
+
+    Text encoders are quick, and encodings made under a foreign hook are not remembered.
+    """
     from torch import nn
 
-    parts = [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+    parts = (denoiser_of(pipe), pipe.vae)
     plain = [p for p in parts if getattr(p, "_compiled_call_impl", None) is None and not hasattr(p, "_orig_mod")]
     lists = [module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)]
     return [block for found in lists for block in found if block is not None]

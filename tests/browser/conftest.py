@@ -39,7 +39,7 @@ WAIT = 1000 * int(
     os.environ.get("SDKIT_BROWSER_PATIENCE", "180")
 )  # milliseconds for what depends on the model; a loaded machine is slow, and slow is no failure
 SETTINGS = {
-    "notification-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+    "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
     "apputils-extension/themes.jupyterlab-settings": {"adaptive-theme": False},
 }
 
