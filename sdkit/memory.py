@@ -196,7 +196,7 @@ def plan(
     from .hub import explained
     from .models import find
 
-    kind, source, chosen, precision = find(name, device, dtype)
+    kind, source, chosen, precision = find(name, device, dtype, variant=variant)
     try:
         found = draft(
             kind,

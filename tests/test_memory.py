@@ -286,6 +286,13 @@ def test_memory_that_is_none(asked):
         sdkit.load(memory=asked)
 
 
+def test_a_plan_of_a_variant(tmp_path):
+    pipe = families.sd15().to(torch.float16)
+    pipe.save_pretrained(tmp_path / "half", variant="fp16")
+    found = dict(sdkit.plan(tmp_path / "half", variant="fp16", device="cpu").parts)
+    assert found["unet"] == 4 * pipe.unet.num_parameters()  # a processor computes in single precision
+
+
 def test_plans_of_names_that_lead_nowhere():
     with pytest.raises(ModelNotFound, match="There is no file or folder"):
         sdkit.plan("./no/such/folder")
