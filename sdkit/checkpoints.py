@@ -62,12 +62,13 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         if part.startswith("_") or part in without or not isinstance(owner, list) or owner[0] is None:
             continue
         inside = folder / part
-        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(inside):
+        files = list(inside.iterdir()) if inside.is_dir() else []
+        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(files):
             raise UnsafeCheckpoint(f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run.")
-        if not inside.is_dir():
+        if not files:
             raise ModelNotFound(f"The folder {name!r} lacks its part {part!r}; copy the checkpoint again.")
-        pickles = [f.name for f in inside.iterdir() if f.suffix in _PICKLES]
-        weights = [found for f in inside.iterdir() if (found := _WEIGHTS.fullmatch(f.name))]
+        pickles = [f.name for f in files if f.suffix in _PICKLES]
+        weights = [found for f in files if (found := _WEIGHTS.fullmatch(f.name))]
         if pickles and not weights:
             raise UnsafeCheckpoint(
                 f"{name}/{part} holds only a pickle ({pickles[0]}), which can run code when it is opened; "
@@ -99,11 +100,13 @@ def index_of(folder: Path, name: str) -> dict[str, Any]:
     return parts
 
 
-def _brings_code(inside: Path) -> bool:
+def _brings_code(files: Iterable[Path]) -> bool:
     """Whether a part holds Python files, or a configuration that names classes to be fetched and run ("auto_map")."""
-    if any(inside.glob("*.py")):
-        return True
-    return any('"auto_map"' in f.read_text(encoding="utf-8", errors="replace") for f in inside.glob("*config.json"))
+    return any(
+        f.suffix == ".py"
+        or (f.name.endswith("config.json") and '"auto_map"' in f.read_text(encoding="utf-8", errors="replace"))
+        for f in files
+    )
 
 
 def _listed(variants: Iterable[str]) -> str:

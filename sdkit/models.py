@@ -180,7 +180,7 @@ def find(
     text = pocket.path() if name is None or str(name) == "pocket" else str(name)
     place = Path(text).expanduser()
     kind = look(text, place)
-    if kind == "folder":
+    if kind == "folder" and not is_pocket_path(place):  # what came with this code is trusted like it
         look_into(place, variant=variant, without=without)
 
     import torch

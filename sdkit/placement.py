@@ -75,7 +75,8 @@ def offload(pipe: Any, what: str, device: str) -> None:
     streams = there.type == "cuda"
     fine: dict[str, Any] = {"offload_type": "leaf_level", "use_stream": streams}
     if what == "nothing":
-        if there.type != "cpu" or denoiser_of(pipe).device.type != "cpu":  # a loaded pipeline is there already
+        here = next(denoiser_of(pipe).parameters()).device  # its own `device` asks every layer
+        if there.type != "cpu" or here.type != "cpu":  # a loaded pipeline is there already
             pipe.to(there)
     elif what == "models":
         pipe.enable_model_cpu_offload(device=there)

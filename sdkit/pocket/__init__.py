@@ -17,6 +17,7 @@ from .world import objects, words
 __all__ = ["card", "path", "unknown_words", "vocabulary"]
 
 
+@cache
 def path() -> str:
     """Folder of the shipped weights; `StableDiffusionPipeline.from_pretrained` opens it."""
     return str(Path(__file__).resolve().parent / "weights")
