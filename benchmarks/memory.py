@@ -1,34 +1,38 @@
 """What a memory plan takes and costs, for Stable Diffusion's published shapes with random weights. Prints one table.
 
-    python benchmarks/memory.py [--quick]
+    python benchmarks/memory.py [--quick] [--parts planned counted witnessed loading gpu full-size]
 
 Rows marked *planned* are what `sdkit.plan` says of headers without weights; *counted* ones follow every operation of the
 network and add up the tensors that are alive, on the `meta` device at full size and once with real tensors on the
 processor, where PyTorch's own profiler witnesses them; neither sees the workspaces of a GPU's kernels, for which plans
-double the count. *Measured* rows are what a GPU's allocator says, and appear only where there is one.
+double the count. *Measured* rows are what a GPU's allocator says, and appear only where there is one. *Full size* runs
+only when it is asked for: it writes 2.7 GB of random weights in the published shape of SD 1.5, loads them, makes
+pictures on the processor in 8 GiB of memory and ten minutes, and deletes them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from timing import alternate
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import families
 import published
-from accounting import flash_attention, peak_of
+from accounting import LiveBytes, flash_attention, peak_of
 
 import sdkit
 from sdkit import memory, needs, placement
@@ -36,6 +40,7 @@ from sdkit import memory, needs, placement
 GIB, MIB = 2**30, 2**20
 PROMPT = "a red car on a beach"
 Row = tuple[str, str]
+_PRIME = 1_000_003  # numbers before random weights begin again: no row of a matrix is like another
 # family, side, `memory`, cap in GiB, bar in GiB
 PEAKS = (
     ("sd15", 512, "low", 4, 2.6),
@@ -157,14 +162,15 @@ def loading_rows(root: Path, rounds: int) -> Iterator[Row]:
         )
 
 
-# -- with a GPU --------------------------------------------------------------------------------------------------------
+# -- at full size, on the processor -------------------------------------------------------------------------------------
 
 
-def random_checkpoint(folder: Path, family: str) -> Path:
+def random_checkpoint(folder: Path, family: str, *, variant: str | None = None) -> Path:
     """A full-size checkpoint with random weights in half precision."""
     import diffusers
     from transformers import CLIPImageProcessor
 
+    noise = np.random.default_rng(0).normal(0, 0.02, _PRIME).astype(np.float16)
     parts = {}
     for name, (_, described) in published.parts(family).items():
         network = described.to(torch.float16).to_empty(device="cpu").eval()
@@ -172,9 +178,9 @@ def random_checkpoint(folder: Path, family: str) -> Path:
             if not value.is_floating_point():
                 value.data = torch.arange(value.numel()).reshape(value.shape)  # position ids
             elif value.ndim > 1:
-                torch.nn.init.normal_(value.data, std=0.02)
+                value.data.copy_(torch.from_numpy(np.resize(noise, value.shape)))  # over and over: enough for this
             else:
-                value.data.fill_(float(key.endswith("weight")))
+                value.data.fill_(float(key.endswith(("weight", "weights"))))  # a threshold of 1: nothing is flagged
         parts[name] = network
     scheduler = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False)
     if family == "sdxl":
@@ -185,42 +191,115 @@ def random_checkpoint(folder: Path, family: str) -> Path:
         pipe = diffusers.StableDiffusionPipeline(
             **parts, tokenizer=families.clip_tokenizer(), scheduler=scheduler, feature_extractor=CLIPImageProcessor()
         )
-    pipe.save_pretrained(folder)
+    pipe.save_pretrained(folder, variant=variant)
     return folder
 
 
-def peak_alone(folder: str, asked: str, side: int, cap: float | None, device: str) -> dict[str, Any]:
+def full_size_rows(root: Path, rounds: int, side: int = 384) -> Iterator[Row]:
+    """SD 1.5 as it is published, but for what the weights say: a folder of half-precision variants, loaded and run."""
+    from diffusers import StableDiffusionPipeline
+
+    folder = random_checkpoint(root, "sd15", variant="fp16")
+    count = {p.name: p.floats for p in sdkit.sizes.measure("folder", str(folder), variant="fp16") or ()}
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    yield "full size, parameters", ", ".join(f"{name} {n:,}" for name, n in count.items()) + f"; {size / 1e9:.2f} GB"
+
+    def bare() -> None:
+        StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, variant="fp16", use_safetensors=True)
+
+    def ours() -> None:
+        sdkit.load(folder, variant="fp16", device="cpu")
+
+    best = alternate({"bare": bare, "ours": ours}, rounds)
+    yield (
+        "full size, loading ÷ bare `from_pretrained`, CPU time",
+        f"{best['ours'] / best['bare']:.3f} ({best['ours']:.2f} s)",
+    )
+    for asked in ("full", "low"):
+        said = alone("full_size_alone", str(folder), asked, side)
+        title = f"full size, {side}², fp32 on the processor, `memory={asked!r}`"
+        yield (
+            f"{title}, memory beside the weights",
+            (
+                f"{said['counted'] / MIB:.0f} MiB of living tensors counted, {said['beside'] / MIB:.0f} planned "
+                f"({said['way']}); resident {said['loaded'] / GIB:.2f} GiB loaded, {said['making'] / GIB:.2f} at the peak, "
+                f"{said['planned'] / GIB:.2f} planned and {said['started'] / GIB:.2f} of Python before"
+            ),
+        )
+        yield (
+            f"{title}, two steps",
+            (
+                f"{said['seconds']:.0f} s; with attention captured from {said['layers']} layers {said['captured']:.0f} s, "
+                f"picture {'the same' if said['same'] else 'ANOTHER ONE'}; finite: {said['finite']}"
+            ),
+        )
+
+
+def full_size_alone(folder: str, asked: str, side: int) -> dict[str, Any]:
+    """Load, make a picture, make it again with attention captured, and say what it took; in a process of its own."""
+    started = resident("VmRSS")
+    pipe = sdkit.load(folder, variant="fp16", device="cpu", memory=asked)
+    loaded = resident("VmRSS")
+    plan = sdkit.plan(folder, variant="fp16", device="cpu", memory=asked, width=side, height=side)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    with LiveBytes() as alive:
+        made = sdkit.generate(pipe, PROMPT, seed=7, steps=2, width=side, height=side, progress=False)
+    making = resident("VmHWM")
+    with sdkit.capture_attention(pipe) as capture:
+        again = sdkit.generate(pipe, made.settings, progress=False)
+    return {
+        "started": started,
+        "loaded": loaded,
+        "making": making,
+        "counted": alive.peak,
+        "planned": plan.peak,
+        "beside": max(plan.step, plan.decode),
+        "way": str(plan.way),
+        "seconds": made.seconds,
+        "captured": again.seconds,
+        "layers": len(capture.maps.layers),
+        "same": made.image.tobytes() == again.image.tobytes(),
+        "finite": bool(np.isfinite(made.latents).all() and np.isfinite(capture.maps["car"]).all()),
+    }
+
+
+def resident(name: str) -> int:
+    """Bytes of this process in memory, as Linux says: now ("VmRSS") or at the peak ("VmHWM")."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * 1024
+
+
+# -- with a GPU --------------------------------------------------------------------------------------------------------
+
+
+def peak_alone(folder: str, asked: str, side: int, cap: float) -> dict[str, Any]:
     """Load, make one picture, and say what it took; runs in a process of its own."""
-    if cap is not None:
-        total = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(cap * GIB / total)
-    pipe = sdkit.load(folder, memory=asked, device=device, dtype=torch.float16 if cap is not None else None)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction(cap * GIB / total)
+    pipe = sdkit.load(folder, memory=asked, device="cuda", dtype=torch.float16)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        made = sdkit.generate(pipe, PROMPT, steps=4, width=side, height=side, progress=False)
+        sdkit.generate(pipe, PROMPT, steps=4, width=side, height=side, progress=False)
     plan = memory.planned(pipe)
     assert plan is not None
     return {
-        "allocated": torch.cuda.max_memory_allocated() if cap is not None else 0,
-        "reserved": torch.cuda.max_memory_reserved() if cap is not None else 0,
+        "allocated": torch.cuda.max_memory_allocated(),
+        "reserved": torch.cuda.max_memory_reserved(),
         "planned": plan.peak,
         "way": str(plan.way),
-        "memory": made.settings.memory,
         "rungs": sum(issubclass(w.category, sdkit.recovery.LessMemory) for w in caught),
     }
 
 
 def measured_peak(folder: Path, family: str, side: int, asked: str, cap: float, bar: float) -> Row:
-    order = json.dumps([str(folder), asked, side, cap, "cuda"])
-    done = subprocess.run([sys.executable, __file__, "--alone", order], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return (
-            f"{title(family, side, asked, int(cap))}, measured peak",
-            f"failed: {done.stderr.strip().splitlines()[-1]}",
-        )
-    said = json.loads(done.stdout.splitlines()[-1])
+    name = f"{title(family, side, asked, int(cap))}, measured peak"
+    try:
+        said = alone("peak_alone", str(folder), asked, side, cap)
+    except ChildProcessError as error:
+        return name, f"failed: {error}"
     return (
-        f"{title(family, side, asked, int(cap))}, measured peak",
+        name,
         (
             f"{said['allocated'] / GIB:.2f} GiB allocated, {said['reserved'] / GIB:.2f} reserved (bar {bar}; planned "
             f"{said['planned'] / GIB:.2f}; {said['way']}; {said['rungs']} rungs of the ladder)"
@@ -284,6 +363,9 @@ def speed_rows(folder: Path, rounds: int, steps: int = 20, side: int = 512) -> I
 
 
 def gpu_rows(root: Path, rounds: int) -> Iterator[Row]:
+    if not torch.cuda.is_available():
+        yield "measured on a GPU", "no GPU here: peaks, speed, compiling and offloading were not measured"
+        return
     yield "GPU", f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / GIB:.0f} GiB"
     folders = {family: random_checkpoint(root / family, family) for family in ("sd15", "sdxl")}
     for family, side, asked, cap, bar in PEAKS:
@@ -291,32 +373,46 @@ def gpu_rows(root: Path, rounds: int) -> Iterator[Row]:
     yield from speed_rows(folders["sd15"], rounds)
 
 
-def rows(root: Path, rounds: int) -> Iterator[Row]:
-    """Everything; each row is a name and what was found."""
-    yield from planned_rows(root)
-    yield from counted_rows()
-    yield from witnessed_rows()
-    yield from loading_rows(root, rounds)
-    if torch.cuda.is_available():
-        yield from gpu_rows(root, rounds)
-    else:
-        yield "measured on a GPU", "no GPU here: peaks, speed, compiling and offloading were not measured"
+# -- the table ---------------------------------------------------------------------------------------------------------
+
+
+def alone(function: str, *order: Any) -> dict[str, Any]:
+    """Call a function of this file in a process of its own."""
+    command = [sys.executable, __file__, "--alone", json.dumps([function, *order])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ChildProcessError((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+PARTS: Mapping[str, Callable[[Path, int], Iterator[Row]]] = {
+    "planned": lambda root, _: planned_rows(root),
+    "counted": lambda *_: counted_rows(),
+    "witnessed": lambda *_: witnessed_rows(),
+    "loading": loading_rows,
+    "gpu": gpu_rows,
+    "full-size": full_size_rows,
+}
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, default=[name for name in PARTS if name != "full-size"])
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     if options.alone:
-        print(json.dumps(peak_alone(*json.loads(options.alone))))
+        function, *order = json.loads(options.alone)
+        print(json.dumps(globals()[function](*order)))
         return
     print("| measured | found |\n|---|---|")
-    with tempfile.TemporaryDirectory() as root:
-        for name, found in rows(Path(root), 3 if options.quick else 7):
-            print(f"| {name} | {found} |", flush=True)
+    for part in options.parts:
+        with tempfile.TemporaryDirectory() as root:
+            for name, found in PARTS[part](Path(root), 3 if options.quick else 7):
+                print(f"| {name} | {found} |", flush=True)
 
 
 if __name__ == "__main__":
