@@ -44,6 +44,15 @@ _STORIES: tuple[tuple[set[str], tuple[str, ...], type[Exception], str], ...] = (
         "A weights file of {source!r} is damaged, cut short or of another model; copy or download it again.",
     ),
     (
+        set(),
+        ("appear to be missing in the checkpoint",),
+        ModelNotFound,
+        (
+            "{source!r} lacks parts of a pipeline (files of Stable Diffusion 3 and Flux often hold the transformer alone); "
+            "load a diffusers folder or a hub id of the same model, which has all of them."
+        ),
+    ),
+    (
         {"GatedRepoError"},
         ("access a gated repo", "access gated repo"),  # of missing ones the hub says "a private or gated repo"
         ModelNotFound,

@@ -116,6 +116,7 @@ def load_file(
                 str(place), dtype=dtype, config=given, **parts
             )
             _check_whole(pipe, missing, place.name)
+            _stop_training(pipe)
     except ModelNotFound as error:
         if "cannot be reached" not in str(error):
             raise
@@ -124,6 +125,13 @@ def load_file(
             "cannot be reached; connect once, or pass config= with a diffusers folder of the same family."
         ) from None
     return pipe
+
+
+def _stop_training(pipe: Any) -> None:
+    """Diffusers leaves T5 from a single file in training mode, where dropout makes every picture another one."""
+    for network in pipe.components.values():
+        if hasattr(network, "eval"):
+            network.eval()
 
 
 def _config(config: str) -> str:

@@ -91,26 +91,31 @@ def unet(**changes):
     return UNet2DConditionModel(**settings | changes)
 
 
-def sd15():
+def sd15(*, network=None, prediction="epsilon"):
     torch.manual_seed(0)
     tokenizer = clip_tokenizer()
     return StableDiffusionPipeline(
         vae=autoencoder(),
         text_encoder=CLIPTextModel(clip_config(len(tokenizer))).eval(),
         tokenizer=tokenizer,
-        unet=unet().eval(),
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False),
+        unet=(network or unet()).eval(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False, prediction_type=prediction),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
 
 
+def sd21():
+    """The architecture of 1.5, with linear projections and v-prediction."""
+    return sd15(network=unet(use_linear_projection=True), prediction="v_prediction")
+
+
 def sdxl():
     torch.manual_seed(0)
     one, two = clip_tokenizer(), clip_tokenizer()
     network = unet(
-        cross_attention_dim=2 * WIDTH,
+        cross_attention_dim=3 * WIDTH,
         transformer_layers_per_block=(1, 2),
         addition_embed_type="text_time",
         addition_time_embed_dim=8,
@@ -120,7 +125,7 @@ def sdxl():
     return StableDiffusionXLPipeline(
         vae=autoencoder(),
         text_encoder=CLIPTextModel(clip_config(len(one))).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two))).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two), hidden_size=2 * WIDTH)).eval(),
         tokenizer=one,
         tokenizer_2=two,
         unet=network.eval(),
@@ -140,11 +145,12 @@ def sd3(*, qk_norm=None):
         num_layers=2,
         attention_head_dim=8,
         num_attention_heads=4,
-        joint_attention_dim=2 * WIDTH,
+        joint_attention_dim=3 * WIDTH,
         caption_projection_dim=32,
         pooled_projection_dim=2 * WIDTH,
         out_channels=16,
         qk_norm=qk_norm,
+        dual_attention_layers=(0,) if qk_norm else (),  # as 3.5 medium has them
     )
     return StableDiffusion3Pipeline(
         transformer=transformer.eval(),
@@ -152,9 +158,9 @@ def sd3(*, qk_norm=None):
         vae=autoencoder(16),
         text_encoder=CLIPTextModelWithProjection(clip_config(len(one))).eval(),
         tokenizer=one,
-        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two))).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two), hidden_size=2 * WIDTH)).eval(),
         tokenizer_2=two,
-        text_encoder_3=T5EncoderModel(T5Config(**encoder.config.to_dict() | {"d_model": 2 * WIDTH})).eval(),
+        text_encoder_3=T5EncoderModel(T5Config(**encoder.config.to_dict() | {"d_model": 3 * WIDTH})).eval(),
         tokenizer_3=letters,
     )
 
