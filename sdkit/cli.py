@@ -64,6 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--strength", type=float, help="0 keeps --image, 1 forgets it (default 0.6)")
     make.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the saved picture N times")
     make.add_argument("--device", help="cuda, mps or cpu")
+    make.add_argument(
+        "--memory", default="auto", help="auto, full, low or a size such as 8GB: what may lie on the device"
+    )
     make.set_defaults(run=_generate)
     commands.add_parser("info", help="device, memory, versions, models on this machine").set_defaults(run=_info)
     lab = commands.add_parser("lab", help="open JupyterLab on a copy of the notebooks")
@@ -107,7 +110,7 @@ def _generate(options: argparse.Namespace) -> int:
     from .models import load
 
     with redirect_stdout(sys.stderr):  # what it tells of the model is not the answer, which is a path
-        pipe = load(options.model, device=options.device)
+        pipe = load(options.model, device=options.device, memory=options.memory)
     _say(f"Making {options.count} picture{'s' if options.count > 1 else ''} on {pipe.device} …")
     result = generate(pipe, settings, count=options.count, image=image, mask=mask)
     saved = result.save(target, scale=options.scale)

@@ -181,7 +181,7 @@ def scatter(
         pool.close()
 
 
-_PARTS = ("vae", "safety_checker", "config")  # what `load` takes besides
+_PARTS = ("vae", "safety_checker", "config", "memory")  # what `load` takes besides
 
 
 def model_of(pipe: DiffusionPipeline) -> dict[str, Any]:

@@ -60,6 +60,7 @@ class Origin:
     vae: str | None = None
     safety_checker: bool | None = None
     config: str | None = None
+    memory: str = "auto"
 
 
 _origins: WeakKeyDictionary[Any, Origin] = WeakKeyDictionary()
@@ -162,6 +163,7 @@ def load(
         None if vae is None else str(vae),
         safety_checker,
         None if config is None else str(config),
+        memory,
     )
     if not is_pocket_path(source):
         tell(model_name(pipe), licence_of(model_name(pipe), _place(pipe)))
@@ -246,7 +248,8 @@ def _place(pipe: Any) -> Path | None:
 
 
 def defaults(pipe: Any) -> Defaults:
-    """The pipeline's own defaults: Pocket's were chosen by evaluation, others are those of its ``__call__``.
+    """The pipeline's own defaults: those of Pocket, and of what is trained like it, come with the weights, others are
+    those of its ``__call__``.
 
     Few-step models, known by their configuration, take 4 steps without guidance.
     """
@@ -258,8 +261,8 @@ def defaults(pipe: Any) -> Defaults:
     rows, columns = (size, size) if isinstance(size, int) else size
     scale = pipe.vae_scale_factor
     own = scheduler_name(pipe)
-    if model_name(pipe) == "pocket":
-        card = pocket.card()
+    place = _place(pipe)
+    if card := pocket.card() if model_name(pipe) == "pocket" else place and pocket.card_of(place):
         return Defaults(card["steps"], card["guidance_scale"], columns * scale, rows * scale, own)
     parameters = inspect.signature(type(pipe).__call__).parameters
     steps, guidance = parameters["num_inference_steps"].default, parameters["guidance_scale"].default

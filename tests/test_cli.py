@@ -62,6 +62,14 @@ def test_a_model_that_is_not_there(tmp_path, monkeypatch, capsys):
     assert "There is no file or folder" in capsys.readouterr().err
 
 
+def test_memory_is_planned_as_asked(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["generate", "a cat", "--steps", "2", "--memory", "lots"]) == 2
+    assert "memory is 'lots'; choose" in capsys.readouterr().err
+    assert cli.main(["generate", "a cat", "--steps", "2", "--memory", "0.001GB"]) == 0
+    assert "still needs about" in capsys.readouterr().err
+
+
 def test_interrupting_saves_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 

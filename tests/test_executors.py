@@ -19,6 +19,7 @@ from sdkit import executors
 from sdkit.errors import InvalidSettings, WorkerFailed
 from sdkit.executors import make_pictures, model_of, pipeline_of, scatter
 from sdkit.generation import generate
+from sdkit.memory import planned
 from sdkit.metadata import open_picture
 from sdkit.models import load
 from sdkit.settings import Settings
@@ -191,6 +192,11 @@ def test_a_changed_scheduler_and_precision_travel(small):
     assert type(other.scheduler) is LCMScheduler
     assert other.scheduler.config.original_inference_steps == 50
     assert other.unet.dtype == torch.bfloat16
+
+
+def test_a_limit_on_memory_travels():
+    other = pipeline_of(model_of(load(device="cpu", memory="0.5GB")))
+    assert planned(other).room == 2**29
 
 
 def test_only_one_pipeline_is_kept(small):

@@ -11,6 +11,8 @@ import sdkit
 from sdkit.errors import ModelNotFound, UnsafeCheckpoint
 from sdkit.hub import explained
 from sdkit.models import defaults, load, model_name
+from sdkit.pocket.presets import PRESETS
+from sdkit.pocket.train import export
 
 
 @pytest.fixture
@@ -48,6 +50,16 @@ def test_a_folder_of_ones_own(tiny, tmp_path):
     assert defaults(pipe).steps == 50  # diffusers' own
     assert sdkit.generate(pipe, "a cat", steps=2, progress=False).image.size == (32, 32)
     assert sdkit.generate(pipe, "a cat", steps=2, progress=False).settings.model == "mine"
+
+
+def test_a_folder_that_was_trained_like_pocket_has_its_defaults(tiny, tmp_path):
+    preset = PRESETS["cpu"]
+    export(tiny, preset, tmp_path / "mine")
+    own = defaults(load(tmp_path / "mine", device="cpu"))
+    assert (own.steps, own.guidance_scale) == (preset.steps, preset.guidance_scale)
+    for broken in ("{", "[" * 100_000, '{"steps": 3}'):
+        (tmp_path / "mine" / "pocket.json").write_text(broken)
+        assert defaults(load(tmp_path / "mine", device="cpu")).steps == 50
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typing import Any
 
 from .world import objects, words
 
-__all__ = ["card", "path", "unknown_words", "vocabulary"]
+__all__ = ["card", "card_of", "path", "unknown_words", "vocabulary"]
 
 
 @cache
@@ -26,8 +26,16 @@ def path() -> str:
 @cache
 def card() -> dict[str, Any]:
     """Facts about the shipped weights: preset, number of objects, side in pixels, default steps and guidance."""
-    facts: dict[str, Any] = json.loads((Path(path()) / "pocket.json").read_text(encoding="utf-8"))
-    return facts
+    return card_of(Path(path())) or {}
+
+
+def card_of(folder: Path) -> dict[str, Any] | None:
+    """The same of a folder that `sdkit.pocket.train` wrote; None of others."""
+    try:
+        facts = json.loads((folder / "pocket.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return facts if isinstance(facts, dict) and {"steps", "guidance_scale"} <= facts.keys() else None
 
 
 @cache
