@@ -87,7 +87,7 @@ def test_prompt_explorer_follows_the_hand(notebook):
     # Stop, in the middle of a long run
     book.run_cell(4)
     page.wait_for_function("() => /step [1-9]\\d* of 1000/.test(document.querySelector('.sd-status').textContent)")
-    page.get_by_role("button", name="stop at the next step").click()
+    page.get_by_role("button", name="stop at once").click()
     idle(page)
     stopped, busy, steps = ask(book, 5)
     assert (stopped, busy) == (True, False)

@@ -17,7 +17,7 @@ export default {
     const steps = slider({ label: "steps", min: 1, max: limits.steps }, (x) => soon("steps", x));
     const amount = slider({ label: "stray", min: 0.02, max: 1, step: 0.01, format: (x) => x.toFixed(2) }, (x) => soon("amount", x));
     const seeds = button("New seeds", () => model.send({ do: "set", values: { seed: Math.floor(Math.random() * 2 ** 31) }, by: "new seeds" }), { title: "a fresh sheet from the prompt" });
-    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at the next step" });
+    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at once" });
     const save = button("Export sheet", () => model.send({ do: "export" }), { title: "save the kept drafts, or all of them, as one picture beside the notebook" });
     const message = sentence(model, signal);
     const trail = h("nav", { class: "sd-trail", "aria-label": "where these drafts come from" });

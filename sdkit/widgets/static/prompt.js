@@ -44,7 +44,7 @@ export default {
     const history = h("ol", { class: "sd-strip", "aria-label": "history" });
 
     // verbs
-    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at the next step" });
+    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at once" });
     const undo = button("↶", () => model.send({ do: "go", way: -1 }), { title: "back to the picture before", kind: "sd-quiet" });
     const redo = button("↷", () => model.send({ do: "go", way: 1 }), { title: "forward to the next picture", kind: "sd-quiet" });
     const pin = button("Compare", () => model.send({ do: "pin" }), { title: "pin this picture and wipe between it and the next ones", pressed: false });

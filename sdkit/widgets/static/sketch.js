@@ -167,7 +167,7 @@ export default {
     const bar = h("progress", { max: 1, value: 0, "aria-label": "steps done" });
     const status = h("p", { class: "sd-status", role: "status" });
     const message = sentence(model, signal);
-    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at the next step" });
+    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at once" });
     const adopt = button("Draw on it", () => model.send({ do: "adopt" }), { title: "lay the picture on the paper" });
     const save = button("Save", () => model.send({ do: "save" }), { title: "save the picture beside the notebook" });
     const code = button("Copy as code", () => copy(model.get("view").code ?? ""));

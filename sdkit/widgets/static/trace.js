@@ -24,7 +24,7 @@ export default {
     const prompt = h("input", { type: "text", "aria-label": "prompt from here on" });
     const seed = h("input", { type: "number", min: 0, "aria-label": "seed of fresh noise from here on" });
     const go = button("Continue from this step", () => model.send({ do: "fork", step: step.get(), changes: { prompt: prompt.value, guidance_scale: guidance.get(), ...(/^\d+$/.test(seed.value) ? { seed: Number(seed.value) } : {}) } }), { title: "make the picture that would have followed", kind: "sd-primary" });
-    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at the next step" });
+    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at once" });
     const runs = h("ol", { class: "sd-strip", "aria-label": "this run and its branches" });
 
     function tile(text, tag) {

@@ -106,7 +106,7 @@ export default {
       rows.lastElementChild.querySelector("input").select();
       tell();
     });
-    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at the next step" });
+    const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at once" });
     const films = [".mp4", ".gif"].map((suffix) => button(`Export ${suffix}`, () => model.send({ do: "export", suffix }), { title: `save the walk as ${suffix} beside the notebook` }));
     const code = button("Copy as code", () => copy(model.get("view").code ?? ""));
 
