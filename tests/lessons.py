@@ -27,9 +27,9 @@ __all__ = ["NOTEBOOKS", "Lesson", "limit", "local_links", "run"]
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# What a notebook may cost, in pictures: one is what a default picture of Pocket costs in the same kernel, after the last
-# cell. Seconds would judge the machine: other work beside the lesson, or an older processor, makes both dearer alike. On
-# two quiet cores a guided step takes 48 ms and a picture of 20 of them about a second, so a lesson's minute is 60 of them.
+# What a notebook may cost: seconds of processor time, or as many pictures, whichever it keeps to. A picture is what a default
+# one of Pocket costs in the same kernel, after the last cell. Seconds alone would judge the machine: other work beside the
+# lesson, or an older processor, makes both dearer alike. Pictures alone would too: a newer one makes them cheaper than imports.
 # Lesson 12 starts four workers, two at a time, whose imports are processor time on both cores at once.
 _LIMIT, _LONGER = 60.0, {"10_train_one_yourself": 240.0, "12_scaling_out": 110.0}
 _COST = """
@@ -61,14 +61,14 @@ class Lesson:
 
 
 def limit(path: Path) -> float:
-    """Return how many pictures' worth of processor time a notebook may take."""
+    """Return how many seconds of processor time, or else how many pictures' worth of it, a notebook may take."""
     return _LONGER.get(path.stem, _LIMIT)
 
 
 def run(book: Any, folder: Path, most: float = _LIMIT) -> Lesson:
     """Run a notebook in a kernel of its own, which works in `folder` and reaches nothing outside this machine.
 
-    A notebook that costs more than `most` pictures has a problem.
+    A notebook that costs more than `most` seconds of processor time, and more than as many pictures, has a problem.
     """
     book, log = deepcopy(book), folder / "watch.log"
     book.cells.append(nbformat.v4.new_code_cell(_COST))
@@ -83,8 +83,8 @@ def run(book: Any, folder: Path, most: float = _LIMIT) -> Lesson:
     pictures = seconds / picture
     seen = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     problems = [*_problems(book), *dict.fromkeys(seen)]
-    if pictures > most:
-        problems.append(f"too dear: it costs as much as {pictures:.1f} pictures, and {most:g} is the limit")
+    if min(pictures, seconds) > most:
+        problems.append(f"too dear: it costs {seconds:.1f} s or {pictures:.1f} pictures, and {most:g} is the limit")
     return Lesson(_bare(book), problems, seconds, pictures)
 
 
@@ -147,7 +147,9 @@ def main() -> int:
         else:
             nbformat.write(lesson.book, path)
         size = path.stat().st_size / 1000
-        cost = f"{lesson.seconds:.0f} s of processor time ({lesson.pictures:.0f} pictures of {limit(path):.0f})"
+        cost = (
+            f"{lesson.seconds:.0f} s of processor time ({lesson.pictures:.0f} pictures); the limit is {limit(path):.0f}"
+        )
         print(f"{path.name}: {cost}, {size:.0f} kB", *lesson.problems, sep="\n  ", flush=True)
     return failed
 
