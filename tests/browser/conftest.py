@@ -82,6 +82,7 @@ def server(tmp_path_factory):
         "--no-browser",
         "--allow-root",
         "--expose-app-in-browser",
+        "--JupyterNotebookApp.expose_app_in_browser=True",
         f"--port={port}",
         "--ip=127.0.0.1",
         "--IdentityProvider.token=test",

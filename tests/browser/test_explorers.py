@@ -192,7 +192,9 @@ def test_drafts_board_branches_keeps_and_exports(notebook):
     page.get_by_role("button", name="branch from this draft").nth(1).click()
     page.locator(".sd-trail .sd-thumb").wait_for()
     assert ask(book, 2)[0] == [0.3] * 4
+    before = source(page, ".sd-sheet img")
     drag(page, "stray", 0.95)
+    changed(page, before, ".sd-sheet img")
     page.wait_for_function("() => !document.querySelector('.sd-sheet').classList.contains('sd-running')")
     assert all(amount > 0.8 for amount in ask(book, 2)[0])
     page.locator(".sd-sheet .sd-tile").nth(2).hover()
@@ -237,8 +239,9 @@ def test_sketchpad_turns_strokes_into_pictures(notebook):
     idle(page)
     assert ask(book, 2)[2] > painted
     page.get_by_role("button", name="paint what").click()
+    second = source(page)
     stroke((0.2, 0.2), (0.5, 0.4))
-    page.wait_for_function("() => document.querySelector('.sd-status').textContent.includes('step') || true")
+    changed(page, second)
     idle(page)
     task, _, _, mask, *errors = ask(book, 2)
     assert (task, errors) == ("inpainting", ["None", ""])

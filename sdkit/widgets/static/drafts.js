@@ -8,14 +8,14 @@ export default {
     const limits = model.get("limits");
     const me = viewName();
     const send = (values) => model.send({ do: "set", values, by: me });
-    const soon = throttled((name, value) => send({ [name]: value }));
+    const soon = throttled((_moving, name, value) => send({ [name]: value }));
     const words = settled((name, value) => send({ [name]: value }), 300);
 
     const prompt = h("textarea", { class: "sd-prompt", rows: 1, "aria-label": "prompt", spellcheck: "false" });
     prompt.addEventListener("input", () => words("prompt", prompt.value));
-    const count = slider({ label: "drafts", min: 2, max: limits.count }, (x) => soon("count", x));
-    const steps = slider({ label: "steps", min: 1, max: limits.steps }, (x) => soon("steps", x));
-    const amount = slider({ label: "stray", min: 0.02, max: 1, step: 0.01, format: (x) => x.toFixed(2) }, (x) => soon("amount", x));
+    const count = slider({ label: "drafts", min: 2, max: limits.count }, (x, moving) => soon(moving, "count", x));
+    const steps = slider({ label: "steps", min: 1, max: limits.steps }, (x, moving) => soon(moving, "steps", x));
+    const amount = slider({ label: "stray", min: 0.02, max: 1, step: 0.01, format: (x) => x.toFixed(2) }, (x, moving) => soon(moving, "amount", x));
     const seeds = button("New seeds", () => model.send({ do: "set", values: { seed: Math.floor(Math.random() * 2 ** 31) }, by: "new seeds" }), { title: "a fresh sheet from the prompt" });
     const stop = button("Stop", () => model.send({ do: "stop" }), { title: "stop at once" });
     const save = button("Export sheet", () => model.send({ do: "export" }), { title: "save the kept drafts, or all of them, as one picture beside the notebook" });

@@ -65,7 +65,7 @@ export function choice(label, options, onchange) {
   return { root: h("label", { class: "sd-field" }, h("span", {}, label), select), select };
 }
 
-/** Call `f` at once, then with the newest arguments at most once in `wait` milliseconds, and always with the last ones. */
+/** Call `f` with the newest arguments: at most once in `wait` milliseconds while something moves, and at once when it rests. */
 export function throttled(f, wait = 40) {
   let timer = null;
   let newest = null;
@@ -75,9 +75,11 @@ export function throttled(f, wait = 40) {
     timer = values && setTimeout(pass, wait);
     if (values) f(...values);
   };
-  return (...values) => {
-    newest = values;
-    if (timer === null) pass();
+  return (moving, ...values) => {
+    newest = [moving, ...values];
+    if (moving && timer !== null) return;
+    clearTimeout(timer);
+    pass();
   };
 }
 

@@ -17,7 +17,7 @@ export default {
     const limits = model.get("limits");
     const values = {};
     const send = throttled(() => model.send({ do: "set", values: { ...values }, by: me }));
-    const set = (name, value) => { values[name] = value; send(); };
+    const set = (name, value, moving) => { values[name] = value; send(moving); };
     const words = settled(set, 250);
 
     // layers
@@ -159,8 +159,8 @@ export default {
 
     // settings and picture
     const prompt = h("textarea", { class: "sd-prompt", rows: 1, "aria-label": "prompt", spellcheck: "false", oninput: () => words("prompt", prompt.value) });
-    const strength = slider({ label: "strength", min: 0.05, max: 1, step: 0.01, value: 0.6, format: (x) => x.toFixed(2) }, (x) => set("strength", x));
-    const guidance = slider({ label: "guidance", min: 1, max: limits.guidance, step: 0.1, format: (x) => x.toFixed(1) }, (x) => set("guidance_scale", x));
+    const strength = slider({ label: "strength", min: 0.05, max: 1, step: 0.01, value: 0.6, format: (x) => x.toFixed(2) }, (x, moving) => set("strength", x, moving));
+    const guidance = slider({ label: "guidance", min: 1, max: limits.guidance, step: 0.1, format: (x) => x.toFixed(1) }, (x, moving) => set("guidance_scale", x, moving));
     const seed = h("input", { type: "number", min: 0, "aria-label": "seed", oninput: () => { if (/^\d+$/.test(seed.value)) set("seed", Number(seed.value)); } });
     const dice = button("⚄", () => { seed.value = Math.floor(Math.random() * 2 ** 31); set("seed", Number(seed.value)); }, { title: "another seed", kind: "sd-quiet" });
     const picture = stage();
