@@ -75,6 +75,11 @@ class PromptExplorer(Studio):
     worker
         The thread behind the panel; ``worker.join()`` waits until the picture is finished.
 
+    Notes
+    -----
+    A panel computes small networks on one core, a cell on all, so their pictures may differ by rounding: one level of 255
+    in a few pixels.
+
     Examples
     --------
     >>> explorer = sdkit.widgets.PromptExplorer(sdkit.load(), "a fox in the snow")  # doctest: +SKIP
