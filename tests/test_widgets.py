@@ -546,3 +546,13 @@ def test_a_panel_encodes_a_text_once(tiny, monkeypatch):
     # told words with encodings in hand, the pipeline only passes them on
     assert sorted(t for t in texts if t is not None) == ["", "a cat"]
     panel.close()
+
+
+def test_a_compiled_network_stops_after_its_step(tiny, monkeypatch):
+    def check():
+        raise sdkit.errors.Cancelled
+
+    monkeypatch.setattr(tiny.unet, "_compiled_call_impl", tiny.unet._call_impl)
+    with pytest.raises(sdkit.errors.Cancelled), stoppable(tiny, check):
+        sdkit.generate(tiny, "a cat", steps=2, progress=False, on_step=lambda *_: pytest.fail("it went on"))
+    assert not any(module._forward_pre_hooks for module in tiny.unet.modules())

@@ -15,7 +15,6 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from sdkit.calls import denoiser_of
 from sdkit.card import caption, encode
 from sdkit.errors import InvalidSettings
 
@@ -121,11 +120,7 @@ class TraceExplorer(Studio, Portable):
 
         assert isinstance(asked, _Fork)  # noqa: S101 - this panel asks for nothing else
         trace = next(run.result.trace for run in self._runs if run.number == asked.run)
-        handle = denoiser_of(self.pipe).register_forward_pre_hook(lambda *_: job.report({"step": 0, "total": 0}))
-        try:
-            return fork(self.pipe, trace, asked.step, progress=False, **dict(asked.changes))
-        finally:
-            handle.remove()
+        return fork(self.pipe, trace, asked.step, progress=False, **dict(asked.changes))
 
     def _show(self, asked: Asked, result: Any) -> None:
         known = next((run for run in self._runs if run.result is result), None)

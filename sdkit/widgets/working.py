@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from torch import nn
 
-from sdkit.calls import denoiser_of
+from sdkit.calls import denoiser_of, steered
 
 __all__ = ["on_one_core", "stoppable"]
 
@@ -48,10 +48,16 @@ def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
 
 @contextmanager
 def stoppable(pipe: Any, check: Callable[[], None]) -> Iterator[None]:
-    """Call `check`, which may raise, before every layer of the denoiser and the autoencoder, not only after each step."""
+    """Call `check`, which may raise, after every step and before every layer of the denoiser and the autoencoder."""
+
+    def after_step(_step: int, latents: Any) -> Any:
+        check()  # for compiled networks, which are asked nowhere else
+        return latents
+
     handles = [block.register_forward_pre_hook(lambda *_: check()) for block in _blocks(pipe)]
     try:
-        yield
+        with steered(pipe, after_step):
+            yield
     finally:
         for handle in handles:
             handle.remove()
