@@ -28,8 +28,8 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from published import SD15, SDXL
 
 import sdkit
-from sdkit.pocket.draw import find_font, render
-from sdkit.pocket.presets import PRESETS
+from sdkit.pocket.training.draw import find_font, render
+from sdkit.pocket.training.presets import PRESETS
 from sdkit.pocket.world import COLOURS, Scene, caption, objects, random_scene
 
 PROMPT = "a red car and a blue cat on a beach"
@@ -40,7 +40,7 @@ def shaped(kind: dict[str, Any], *, meta: bool = False) -> Any:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    from sdkit.pocket.tokenizer import build_tokenizer
+    from sdkit.pocket.training.tokenizer import build_tokenizer
 
     tokenizer = build_tokenizer(PRESETS["cpu"])
     tokenizer.model_max_length = 77

@@ -73,7 +73,7 @@ def rows(rounds: int) -> list[tuple[str, str]]:
     import torch
 
     import sdkit
-    from sdkit import embeddings
+    from sdkit.pipelines import embeddings
 
     pipe = sdkit.load(device="cpu")
     pipe.set_progress_bar_config(disable=True)

@@ -25,8 +25,9 @@ from scipy.ndimage import gaussian_filter
 from timing import alternate
 
 import sdkit
-from sdkit import embeddings
-from sdkit.walks.paths import lerp, slerp
+from sdkit.pipelines import embeddings
+from sdkit.pipelines.noise import slerp
+from sdkit.walks.paths import lerp
 
 KEYFRAMES = ("a red car on a beach, watercolor", "a cat in the snow", "a castle at night", "two apples", "a fox")
 GUIDANCE = 4.0

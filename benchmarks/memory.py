@@ -35,7 +35,8 @@ import published
 from accounting import LiveBytes, flash_attention, peak_of
 
 import sdkit
-from sdkit import memory, needs, placement
+from sdkit.memory import needs, plan as memory
+from sdkit.pipelines import placement
 
 GIB, MIB = 2**30, 2**20
 PROMPT = "a red car on a beach"
@@ -200,7 +201,7 @@ def full_size_rows(root: Path, rounds: int, side: int = 384) -> Iterator[Row]:
     from diffusers import StableDiffusionPipeline
 
     folder = random_checkpoint(root, "sd15", variant="fp16")
-    count = {p.name: p.floats for p in sdkit.sizes.measure("folder", str(folder), variant="fp16") or ()}
+    count = {p.name: p.floats for p in sdkit.memory.sizes.measure("folder", str(folder), variant="fp16") or ()}
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
     yield "full size, parameters", ", ".join(f"{name} {n:,}" for name, n in count.items()) + f"; {size / 1e9:.2f} GB"
 
@@ -288,7 +289,7 @@ def peak_alone(folder: str, asked: str, side: int, cap: float) -> dict[str, Any]
         "reserved": torch.cuda.max_memory_reserved(),
         "planned": plan.peak,
         "way": str(plan.way),
-        "rungs": sum(issubclass(w.category, sdkit.recovery.LessMemory) for w in caught),
+        "rungs": sum(issubclass(w.category, sdkit.memory.recovery.LessMemory) for w in caught),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 import sdkit
-from sdkit.gallery import Gallery
+from sdkit.pictures.gallery import Gallery
 
 PROMPT, SEED = "a fox to the left of a tree on a blue background", 3
 

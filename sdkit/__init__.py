@@ -8,16 +8,17 @@ from __future__ import annotations
 
 __version__ = "0.1.0"
 _HOMES = {
-    "ablate": "attention.ablation",
+    "ablate": "experiments.ablation",
     "capture_attention": "attention.capture",
-    "edit_attention": "attention.editing",
+    "edit_attention": "experiments.editing",
     **dict.fromkeys(("PromptMatrix", "SearchReplace", "Wildcards"), "sweeps.axes"),
     **dict.fromkeys(("Cancelled", "SdkitError"), "errors"),
-    "fork": "traces.forking",
+    "fork": "experiments.forking",
     **dict.fromkeys(("interpolate", "interpolate_grid"), "walks.interpolation"),
     **dict.fromkeys(("generate", "variations"), "generation"),
-    "load": "models",
-    **dict.fromkeys(("Plan", "plan"), "memory"),
+    "load": "models.load",
+    "Plan": "memory.plan",
+    "plan": "models.planning",
     **dict.fromkeys(("Result", "load_result"), "result"),
     "Settings": "settings",
     "Walk": "walks.walk",

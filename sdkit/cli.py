@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import CannotSave, InvalidSettings, MissingExtra, SdkitError
-from .files import safe_name
+from .pictures.files import safe_name
 from .settings import SCHEDULERS, Settings
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from .metadata import FORMATS
+    from .pictures.metadata import FORMATS
 
     fields = {
         "steps": options.steps,
@@ -107,7 +107,7 @@ def _generate(options: argparse.Namespace) -> int:
     image, mask = _opened(options.image), _opened(options.mask)
     _say(f"Loading {options.model or 'Pocket'} …")
     from .generation import generate
-    from .models import load
+    from .models.load import load
 
     with redirect_stdout(sys.stderr):  # what it tells of the model is not the answer, which is a path
         pipe = load(options.model, device=options.device, memory=options.memory)
@@ -122,7 +122,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _opened(path: Path | None) -> Image.Image | None:
     if path is None:
         return None
-    from .metadata import open_picture
+    from .pictures.metadata import open_picture
 
     return open_picture(path)
 

@@ -18,10 +18,10 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .calls import denoiser_of
 from .errors import InvalidSettings, SdkitError, WorkerFailed
-from .metadata import open_picture
-from .models import model_name, origin
+from .models.identity import model_name, origin
+from .pictures.metadata import open_picture
+from .pipelines.calls import denoiser_of
 from .result import Result
 from .settings import Settings
 
@@ -344,7 +344,7 @@ def pipeline_of(model: dict[str, Any]) -> DiffusionPipeline:
     import diffusers
     import torch
 
-    from .models import load
+    from .models.load import load
 
     key = json.dumps(model, sort_keys=True)
     with _loading:

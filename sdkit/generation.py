@@ -21,15 +21,16 @@ from PIL import Image
 
 from . import __version__, pocket
 from .attention.capture import capture_attention
-from .calls import denoiser_of
 from .errors import InvalidSettings
-from .memory import planned
-from .metadata import fingerprint
-from .models import defaults, identity, model_name
-from .recovery import Ladder
+from .memory.plan import planned
+from .memory.recovery import Ladder
+from .models.defaults import defaults
+from .models.identity import identity, model_name
+from .pictures.metadata import fingerprint
+from .pipelines.calls import denoiser_of
+from .pipelines.run import OnStep, Run, lock_of
+from .pipelines.schedulers import make_scheduler, scheduler_name
 from .result import Result
-from .run import OnStep, Run, lock_of
-from .schedulers import make_scheduler, scheduler_name
 from .settings import Settings
 from .traces.trace import Trace, parts
 from .traces.tracing import record_trace, warn_of_cost

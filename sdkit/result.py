@@ -13,13 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from sdkit import card
-
 from .errors import BadPicture, CannotSave, InvalidSettings
-from .files import replacing, safe_name, write_picture
-from .metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_settings
-from .sheet import contact_sheet, flat, preview, resized
-from .signing import Signature, signed
+from .pictures import card
+from .pictures.files import replacing, safe_name, write_picture
+from .pictures.metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_settings
+from .pictures.sheet import contact_sheet, flat, preview, resized
+from .pictures.signing import Signature, signed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdkit.pocket.draw import find_font
+from sdkit.pocket.training.draw import find_font
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -57,9 +57,9 @@ def pocket():
 @pytest.fixture
 def tiny():
     """A Stable Diffusion pipeline of the real classes with random weights and 8×8 latents, made in a moment."""
-    from sdkit.pocket.presets import PRESETS, build_autoencoder, build_text_encoder, build_unet
-    from sdkit.pocket.tokenizer import build_tokenizer
     from sdkit.pocket.train import assemble
+    from sdkit.pocket.training.presets import PRESETS, build_autoencoder, build_text_encoder, build_unet
+    from sdkit.pocket.training.tokenizer import build_tokenizer
 
     torch.manual_seed(0)
     preset = PRESETS["tiny"]

@@ -24,8 +24,8 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from sdkit.pocket.presets import PRESETS
-from sdkit.pocket.tokenizer import build_tokenizer
+from sdkit.pocket.training.presets import PRESETS
+from sdkit.pocket.training.tokenizer import build_tokenizer
 
 WIDTH = 32
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from sdkit import card
-from sdkit.card import caption, figure
+from sdkit.pictures import card
+from sdkit.pictures.card import caption, figure
 from sdkit.settings import Settings
 
 HOSTILE = [

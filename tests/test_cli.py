@@ -47,7 +47,7 @@ def test_count_scale_and_a_picture_to_start_from(tmp_path, monkeypatch, capsys):
 )
 def test_bad_input_is_told_before_anything_is_loaded(tmp_path, monkeypatch, capsys, arguments, sentence):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sdkit.models.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("sdkit.models.load.load", lambda *_, **__: pytest.fail("the model was loaded"))
     assert cli.main(["generate", *arguments]) == 2
     told = capsys.readouterr().err.strip()
     assert told.startswith("sdkit: ")

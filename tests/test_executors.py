@@ -19,9 +19,9 @@ from sdkit import executors
 from sdkit.errors import InvalidSettings, WorkerFailed
 from sdkit.executors import make_pictures, model_of, pipeline_of, scatter
 from sdkit.generation import generate
-from sdkit.memory import planned
-from sdkit.metadata import open_picture
-from sdkit.models import load
+from sdkit.memory.plan import planned
+from sdkit.models.load import load
+from sdkit.pictures.metadata import open_picture
 from sdkit.settings import Settings
 from sdkit.sweeps.sweeping import sweep
 from sdkit.walks.frames import render
@@ -125,7 +125,7 @@ def threads():
 
 def test_the_workers_pictures_are_the_same_and_its_model_is_loaded_once(small, threads, monkeypatch):
     loads = []
-    monkeypatch.setattr("sdkit.models.load", lambda *a, **k: loads.append(a) or load(*a, device="cpu", **k))
+    monkeypatch.setattr("sdkit.models.load.load", lambda *a, **k: loads.append(a) or load(*a, device="cpu", **k))
     here = sweep(small, "a cat", batch_size=1, **GRID)
     there = sweep(small, "a cat", executor=threads, **GRID)
     assert len(loads) == 1

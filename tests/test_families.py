@@ -8,7 +8,7 @@ from families import FAMILIES, flux, sd15, sdxl, unet
 
 import sdkit
 from sdkit.errors import InvalidSettings
-from sdkit.models import defaults
+from sdkit.models.defaults import defaults
 from sdkit.widgets import PromptExplorer
 
 QUICK = {"steps": 2, "width": 32, "height": 32, "seed": 3, "progress": False}

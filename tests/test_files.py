@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sdkit.errors import CannotSave
-from sdkit.files import replacing, safe_name
+from sdkit.pictures.files import replacing, safe_name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,8 @@ from PIL import Image
 import sdkit
 from sdkit.errors import Cancelled, InvalidSettings, NumericalError
 from sdkit.generation import PromptWarning, generate, variations
+from sdkit.pipelines.noise import slerp
 from sdkit.settings import SCHEDULERS, Settings
-from sdkit.walks.paths import slerp
 
 PROMPT = "a red car on a beach, watercolor"
 

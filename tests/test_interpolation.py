@@ -14,7 +14,7 @@ import sdkit
 from sdkit.errors import BadPicture, Cancelled, CannotSave, InvalidSettings
 from sdkit.settings import Settings
 from sdkit.walks.frames import render
-from sdkit.walks.plan import Plan, Recipe
+from sdkit.walks.route import Plan, Recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore::sdkit.generation.PromptWarning")
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sdkit.errors import Cancelled
-from sdkit.jobs import Cache, Worker
+from sdkit.widgets.jobs import Cache, Worker
 
 PATIENCE = 30  # seconds until a test calls it a deadlock
 
@@ -355,6 +355,6 @@ def test_what_was_looked_at_is_kept_longest():
 
 
 def test_needs_neither_torch_nor_widgets():
-    code = "import sys, sdkit.jobs; print({'torch', 'ipywidgets', 'PIL', 'numpy'} & set(sys.modules))"
+    code = "import sys, sdkit.widgets.jobs; print({'torch', 'ipywidgets', 'PIL', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -12,7 +12,7 @@ from single_file import original, vae_weights
 
 import sdkit
 from sdkit.errors import ModelNotFound
-from sdkit.models import model_name, origin
+from sdkit.models.identity import model_name, origin
 
 COMMIT = "451f4fe16113bff5a5d2269ed5ad43b0592e9a14"
 HUB_ID = "somebody/little-diffusion"

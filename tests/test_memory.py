@@ -13,13 +13,15 @@ from accounting import flash_attention, peak_of
 from diffusers import StableDiffusionPipeline
 
 import sdkit
-from sdkit import memory, models, placement, recovery
 from sdkit.errors import InvalidSettings, ModelNotFound, NumericalError, OutOfMemory
-from sdkit.memory import planned
-from sdkit.needs import decoding, denoising
-from sdkit.placement import Way, offload, offloaded, state
-from sdkit.recovery import LessMemory
-from sdkit.sizes import measure
+from sdkit.memory import plan as memory, recovery
+from sdkit.memory.needs import decoding, denoising
+from sdkit.memory.plan import planned
+from sdkit.memory.recovery import LessMemory
+from sdkit.memory.sizes import measure
+from sdkit.models import load as models
+from sdkit.pipelines import placement
+from sdkit.pipelines.placement import Way, offload, offloaded, state
 
 GIB = 2**30
 
@@ -98,7 +100,7 @@ def test_damaged_headers(tmp_path, content):
 def test_the_hub_is_asked_for_headers_only(folder, monkeypatch):
     import huggingface_hub as hub
 
-    from sdkit.sizes import _read_header
+    from sdkit.memory.sizes import _read_header
 
     class Api:
         def list_repo_files(self, source, revision):
@@ -578,7 +580,7 @@ def test_the_part_that_overflows_is_widened(folder, capsys, part, layer):
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
 def test_every_family_can_be_probed(family, capsys):
-    from sdkit.precision import widen_what_overflows
+    from sdkit.memory.precision import widen_what_overflows
 
     pipe = families.FAMILIES[family]().to(torch.float16)
     assert widen_what_overflows(pipe, "cpu") == {}

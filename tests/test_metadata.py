@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from test_settings import any_settings
 
 from sdkit.errors import BadPicture
-from sdkit.metadata import exif_and_xmp, fingerprint, open_picture, png_chunks, read_settings
+from sdkit.pictures.metadata import exif_and_xmp, fingerprint, open_picture, png_chunks, read_settings
 from sdkit.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,10 +9,12 @@ import torch
 
 import sdkit
 from sdkit.errors import ModelNotFound, UnsafeCheckpoint
-from sdkit.hub import explained
-from sdkit.models import defaults, load, model_name
-from sdkit.pocket.presets import PRESETS
+from sdkit.models.defaults import defaults
+from sdkit.models.hub import explained
+from sdkit.models.identity import model_name
+from sdkit.models.load import load
 from sdkit.pocket.train import export
+from sdkit.pocket.training.presets import PRESETS
 
 
 @pytest.fixture

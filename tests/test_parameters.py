@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sdkit.errors import BadPicture
-from sdkit.parameters import from_parameters, to_parameters
+from sdkit.pictures.parameters import from_parameters, to_parameters
 from sdkit.settings import SCHEDULERS, Settings
 
 PROSE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(

@@ -7,7 +7,8 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from sdkit.walks.paths import NOISE_PATHS, WORD_PATHS, align, alignment, blend, circle, lerp, norm_lerp, slerp
+from sdkit.pipelines.noise import slerp
+from sdkit.walks.paths import NOISE_PATHS, WORD_PATHS, align, alignment, blend, circle, lerp, norm_lerp
 
 amounts = st.floats(0, 1)
 

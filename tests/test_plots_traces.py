@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 
 from sdkit import plots
 from sdkit.errors import InvalidSettings
+from sdkit.experiments.forking import fork
 from sdkit.generation import generate
-from sdkit.previews import decode, preview
-from sdkit.traces.forking import fork
+from sdkit.pipelines.previews import decode, preview
 
 
 @pytest.fixture

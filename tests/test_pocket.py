@@ -13,7 +13,7 @@ import torch
 
 import sdkit
 from sdkit.pocket import world
-from sdkit.pocket.draw import render
+from sdkit.pocket.training.draw import render
 from sdkit.pocket.world import (
     BACKGROUNDS,
     COLOURS,
@@ -190,11 +190,11 @@ def test_the_whole_recipe_runs_and_diffusers_opens_the_result(trained):
 
 
 def test_a_killed_run_goes_on_from_its_checkpoint(trained):
-    from sdkit.pocket.checkpoint import load_checkpoint
-    from sdkit.pocket.muon import optimizers
-    from sdkit.pocket.presets import PRESETS, build_text_encoder, build_unet
-    from sdkit.pocket.tokenizer import build_tokenizer
     from sdkit.pocket.train import train_diffusion
+    from sdkit.pocket.training.checkpoint import load_checkpoint
+    from sdkit.pocket.training.muon import optimizers
+    from sdkit.pocket.training.presets import PRESETS, build_text_encoder, build_unet
+    from sdkit.pocket.training.tokenizer import build_tokenizer
 
     preset = PRESETS["tiny"]
     tokenizer = build_tokenizer(preset)
@@ -213,8 +213,8 @@ def test_a_killed_run_goes_on_from_its_checkpoint(trained):
 
 def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
     from sdkit.pocket.evaluate import Question, questions, score
-    from sdkit.pocket.judge import Verdict
-    from sdkit.pocket.presets import PRESETS
+    from sdkit.pocket.training.judge import Verdict
+    from sdkit.pocket.training.presets import PRESETS
 
     asked = questions(replace(PRESETS["cpu"]), 40)
     assert len({q.prompt for q in asked}) > 30
@@ -242,7 +242,7 @@ def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
 
 def test_the_tokenizer_is_the_same_in_every_process():
     code = (
-        "from sdkit.pocket.presets import PRESETS; from sdkit.pocket.tokenizer import build_tokenizer;"
+        "from sdkit.pocket.training.presets import PRESETS; from sdkit.pocket.training.tokenizer import build_tokenizer;"
         "print(sorted(build_tokenizer(PRESETS['cpu']).get_vocab().items(), key=lambda i: i[1]))"
     )
     built = {
@@ -263,8 +263,8 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
     from diffusers import StableDiffusionPipeline
     from transformers import CLIPTokenizer
 
-    from sdkit.pocket.presets import PRESETS
     from sdkit.pocket.train import Diffusion, main
+    from sdkit.pocket.training.presets import PRESETS
 
     start = StableDiffusionPipeline.from_pretrained(trained / "weights")
     run = Diffusion(PRESETS["tiny"], len(start.tokenizer), tmp_path, "cpu", start)
@@ -280,7 +280,7 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
 
 
 def test_marks_stand_on_the_nouns_and_their_colours(pocket):
-    from sdkit.pocket.grounding import WordMarks
+    from sdkit.pocket.training.grounding import WordMarks
 
     kinds = {k.name: k for k in objects(64)}
     pair = Scene(
@@ -296,7 +296,7 @@ def test_marks_stand_on_the_nouns_and_their_colours(pocket):
 
 
 def test_grounding_is_zero_when_words_look_at_their_object_and_one_when_away():
-    from sdkit.pocket.grounding import grounding_loss
+    from sdkit.pocket.training.grounding import grounding_loss
 
     masks = torch.zeros(1, 2, 16, 16)
     masks[:, 0, :, :8] = 1
@@ -313,7 +313,7 @@ def test_grounding_is_zero_when_words_look_at_their_object_and_one_when_away():
 
 
 def test_watching_attention_changes_nothing(tiny):
-    from sdkit.pocket.grounding import Watcher
+    from sdkit.pocket.training.grounding import Watcher
 
     x, t = torch.randn(2, 4, 16, 16), torch.tensor([5, 900])
     text = torch.randn(2, 32, 32)
@@ -339,7 +339,7 @@ def test_frechet_distance_against_the_closed_form():
 
 
 def test_muon_makes_updates_orthogonal():
-    from sdkit.pocket.muon import whitening
+    from sdkit.pocket.training.muon import whitening
 
     for shape in ((8, 30), (20, 100), (12, 12)):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -349,7 +349,7 @@ def test_muon_makes_updates_orthogonal():
 
 
 def test_muon_learns_a_least_squares_problem():
-    from sdkit.pocket.muon import optimizers
+    from sdkit.pocket.training.muon import optimizers
 
     torch.manual_seed(0)
     layer = torch.nn.Linear(16, 16)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from sdkit import previews
 from sdkit.errors import InvalidSettings
 from sdkit.generation import generate
-from sdkit.previews import decode, preview, rgb_of
+from sdkit.pipelines import previews
+from sdkit.pipelines.previews import decode, preview, rgb_of
 
 
 def coarse(image, side=16):

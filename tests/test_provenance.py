@@ -13,10 +13,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sdkit
-from sdkit import licences
 from sdkit.errors import ModelNotFound, UnsafeCheckpoint
 from sdkit.generation import FlaggedWarning
-from sdkit.licences import Licence, licence_of, tell
+from sdkit.models import licences
+from sdkit.models.licences import Licence, licence_of, tell
 
 QUICK = {"steps": 2, "width": 32, "height": 32, "progress": False}
 RAIL = "CreativeML Open RAIL-M"

@@ -194,7 +194,7 @@ def test_custom_pipelines_have_no_door():
 def test_the_hub_is_asked_for_nothing_that_runs(monkeypatch):
     import diffusers
 
-    from sdkit import hub
+    from sdkit.models import hub
 
     asked = []
     monkeypatch.setattr(hub, "_ask", lambda *_: None)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdkit import card
 from sdkit.errors import BadPicture, CannotSave, InvalidSettings
-from sdkit.metadata import read_settings
-from sdkit.parameters import to_parameters
+from sdkit.pictures import card
+from sdkit.pictures.metadata import read_settings
+from sdkit.pictures.parameters import to_parameters
 from sdkit.result import Result, load_result
 from sdkit.settings import Settings
 

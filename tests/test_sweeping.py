@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdkit import files
 from sdkit.errors import Cancelled, CannotSave, InvalidSettings
 from sdkit.generation import PromptWarning, generate
+from sdkit.pictures import files
 from sdkit.result import load_result
 from sdkit.settings import Settings
 from sdkit.sweeps.axes import SearchReplace

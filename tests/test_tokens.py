@@ -3,7 +3,7 @@
 import pytest
 
 from sdkit.errors import InvalidSettings
-from sdkit.tokens import read_prompt
+from sdkit.pipelines.tokens import read_prompt
 
 
 def test_every_word_knows_its_pieces(pocket):

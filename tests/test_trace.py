@@ -7,11 +7,11 @@ from families import FAMILIES
 from PIL import Image
 
 from sdkit.errors import Cancelled, InvalidSettings
+from sdkit.experiments.forking import fork
 from sdkit.generation import generate
-from sdkit.previews import preview
-from sdkit.schedulers import make_scheduler
+from sdkit.pipelines.previews import preview
+from sdkit.pipelines.schedulers import make_scheduler
 from sdkit.settings import SCHEDULERS, Settings
-from sdkit.traces.forking import fork
 from sdkit.traces.trace import PARTS, parts
 from sdkit.traces.tracing import record_trace, trace_cost
 

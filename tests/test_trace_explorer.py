@@ -10,7 +10,7 @@ from PIL import Image
 
 import sdkit
 from sdkit.errors import InvalidSettings
-from sdkit.previews import rgb_of
+from sdkit.pipelines.previews import rgb_of
 from sdkit.widgets import TraceExplorer
 
 PATIENCE = 120

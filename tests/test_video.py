@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
-from sdkit.video import save_video
+from sdkit.pictures.video import save_video
 
 
 def frames(count=7, size=(48, 32)):

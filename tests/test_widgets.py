@@ -20,8 +20,8 @@ from test_card import HOSTILE
 
 import sdkit
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.pipelines.tokens import read_prompt
 from sdkit.settings import Settings
-from sdkit.tokens import read_prompt
 from sdkit.widgets import AttentionExplorer, DraftsBoard, PromptExplorer, Sketchpad
 from sdkit.widgets.attention import _BUDGET, _packed
 from sdkit.widgets.explorer import STATIC, Explorer, module
@@ -94,7 +94,7 @@ def test_a_drag_leaves_one_picture_in_the_history(explorer):
 
 
 def test_changed_weights_are_not_answered_from_memory(explorer):
-    with sdkit.run.torch.no_grad():
+    with sdkit.pipelines.run.torch.no_grad():
         next(iter(explorer.pipe.unet.parameters())).mul_(1.5)
     runs = explorer.worker.runs
     send(explorer, do="show", number=1)

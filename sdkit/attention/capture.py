@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from sdkit.calls import Call, announced, denoiser_of, inputs_of, replaced
 from sdkit.errors import CannotCapture, InvalidSettings
-from sdkit.tokens import Prompt, read_prompt
+from sdkit.pipelines.calls import Call, announced, denoiser_of, inputs_of, replaced
+from sdkit.pipelines.tokens import Prompt, read_prompt
 
 from .layers import Layer, find_layers, grid_at, reduced
 from .record import Record

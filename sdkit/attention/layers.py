@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sdkit.calls import denoiser_of
 from sdkit.errors import CannotCapture
+from sdkit.pipelines.calls import denoiser_of
 
 __all__ = ["Layer", "find_layers", "grid_at", "reduced"]
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdkit.errors import InvalidSettings
-from sdkit.gallery import Gallery
-from sdkit.tokens import Prompt
+from sdkit.pictures.gallery import Gallery
+from sdkit.pipelines.tokens import Prompt
 
 from .overlay import overlay
 from .parts import LayerMaps, pick, resized

@@ -19,8 +19,8 @@ from .maps import AttentionMaps
 from .parts import LayerMaps
 
 if TYPE_CHECKING:
-    from sdkit.calls import Call
-    from sdkit.tokens import Prompt
+    from sdkit.pipelines.calls import Call
+    from sdkit.pipelines.tokens import Prompt
 
     from .capture import Capture
 

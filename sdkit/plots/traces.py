@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from sdkit.errors import InvalidSettings
-from sdkit.previews import decode, preview
+from sdkit.pipelines.previews import decode, preview
 from sdkit.traces.trace import Trace
 
 from .axes import axes_or_new

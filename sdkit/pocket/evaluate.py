@@ -18,10 +18,10 @@ import numpy as np
 import torch
 
 from . import path as shipped
-from .autoencoder import psnr, to_pixels
-from .data import pictures, scene, training_scenes
-from .judge import Judge, Verdict, train_judge
-from .presets import PRESETS, Preset
+from .training.autoencoder import psnr, to_pixels
+from .training.data import pictures, scene, training_scenes
+from .training.judge import Judge, Verdict, train_judge
+from .training.presets import PRESETS, Preset
 from .world import Scene, caption, held_out, objects, random_scene
 
 __all__ = ["Question", "main", "questions", "score"]

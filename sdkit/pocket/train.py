@@ -27,13 +27,13 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .autoencoder import psnr, to_pixels, train_autoencoder
-from .checkpoint import load_checkpoint, save_checkpoint
-from .data import batches, masks, pictures, scene, training_scenes
-from .grounding import Watcher, WordMarks, grounding_loss
-from .muon import optimizers, prepare
-from .presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
-from .tokenizer import build_tokenizer
+from .training.autoencoder import psnr, to_pixels, train_autoencoder
+from .training.checkpoint import load_checkpoint, save_checkpoint
+from .training.data import batches, masks, pictures, scene, training_scenes
+from .training.grounding import Watcher, WordMarks, grounding_loss
+from .training.muon import optimizers, prepare
+from .training.presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
+from .training.tokenizer import build_tokenizer
 from .world import Scene, caption
 
 __all__ = ["export", "main", "train_diffusion"]

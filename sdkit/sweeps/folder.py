@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import BadPicture, CannotSave
-from sdkit.files import replacing
+from sdkit.pictures.files import replacing
 from sdkit.result import Result, load_result
 
 if TYPE_CHECKING:

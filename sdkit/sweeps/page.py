@@ -11,7 +11,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING, Final
 
-from sdkit.sheet import flat
+from sdkit.pictures.sheet import flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sdkit.sheet import flat
+from sdkit.pictures.sheet import flat
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from sdkit import card
 from sdkit.errors import Cancelled, CannotSave, InvalidSettings
 from sdkit.executors import make_elsewhere
-from sdkit.files import replacing, write_picture
 from sdkit.generation import batch_for, chunks, complete, make, warn_about_words
-from sdkit.metadata import FORMATS
+from sdkit.pictures import card
+from sdkit.pictures.files import replacing, write_picture
+from sdkit.pictures.metadata import FORMATS
+from sdkit.pipelines.run import OnStep
 from sdkit.result import Result
-from sdkit.run import OnStep
 from sdkit.settings import Settings
 
 from .axes import Axis, axis

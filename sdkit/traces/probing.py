@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
-from sdkit.calls import denoiser_of, replaced
+from sdkit.pipelines.calls import denoiser_of, replaced
 
 __all__ = ["around"]
 

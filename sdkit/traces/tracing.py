@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sdkit.previews import unpacked
+from sdkit.pipelines.previews import unpacked
 from sdkit.settings import Settings
 
 from .predictions import clean, kind_of, level

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdkit.executors import errand, png, sent
-from sdkit.metadata import open_picture
+from sdkit.pictures.metadata import open_picture
 
 from .frames import Frame, render
-from .plan import Recipe
+from .route import Recipe
 
 if TYPE_CHECKING:
     from PIL import Image

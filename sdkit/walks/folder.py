@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sdkit.errors import BadPicture, CannotSave
-from sdkit.files import replacing
-from sdkit.metadata import open_picture
+from sdkit.pictures.files import replacing
+from sdkit.pictures.metadata import open_picture
 
-from .plan import Place, Plan
+from .route import Place, Plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

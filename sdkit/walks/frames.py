@@ -14,13 +14,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sdkit.embeddings import encodings
 from sdkit.generation import chunks
-from sdkit.recovery import Ladder
-from sdkit.run import Run, lock_of, starting_noise
+from sdkit.memory.recovery import Ladder
+from sdkit.pipelines.embeddings import encodings
+from sdkit.pipelines.noise import starting_noise
+from sdkit.pipelines.run import Run, lock_of
 
 from .paths import NOISE_PATHS, WORD_PATHS, align, blend, circle
-from .plan import Recipe
+from .route import Recipe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

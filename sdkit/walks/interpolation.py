@@ -20,8 +20,8 @@ from sdkit.settings import Settings
 
 from .elsewhere import render_elsewhere
 from .frames import Frame, render, texts_of
-from .plan import Recipe
 from .planning import batch_of, corners_and_source, corners_of, grid_plan, walk_plan
+from .route import Recipe
 from .walk import Walk
 
 if TYPE_CHECKING:

@@ -17,43 +17,16 @@ from typing import Final
 
 import torch
 
-__all__ = ["NOISE_PATHS", "WORD_PATHS", "align", "alignment", "blend", "circle", "lerp", "norm_lerp", "slerp"]
+from sdkit.pipelines.noise import slerp
+
+__all__ = ["NOISE_PATHS", "WORD_PATHS", "align", "alignment", "blend", "circle", "lerp", "norm_lerp"]
 
 Path = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
-_PARALLEL: Final = 1e-4  # radians: below this sin θ divides by too little, and the arc is a line anyway
 
 
 def lerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
     """Straight line: ``(1 - t) a + t b``; any shape."""
     return torch.lerp(a, b, t)
-
-
-def slerp(a: torch.Tensor, b: torch.Tensor, t: float, *, by_row: bool = False) -> torch.Tensor:
-    """Spherical line: ``sin((1-t)θ)/sin θ · a + sin(tθ)/sin θ · b`` with θ the angle between a and b (Shoemake 1985).
-
-    Parameters
-    ----------
-    a, b
-        The ends, of one shape. For ends of equal norm the norm stays, and equal steps of t are equal angles.
-    t
-        0 gives a, 1 gives b.
-    by_row
-        Take the angle for each row (last axis) instead of for the whole tensor.
-
-    Returns
-    -------
-    torch.Tensor
-        Same shape. Parallel ends, or ends that are zero, are joined by the straight line.
-    """
-    if by_row:
-        dot, size = (a * b).sum(-1, keepdim=True), a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
-    else:
-        dot, size = (a * b).sum(), a.norm() * b.norm()
-    angle = torch.arccos((dot / size.clamp_min(1e-12)).clamp(-1, 1))
-    parallel = (angle < _PARALLEL) | (angle > math.pi - _PARALLEL) | (size == 0)
-    sine = torch.where(parallel, 1.0, torch.sin(angle))
-    arc = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / sine
-    return torch.where(parallel, torch.lerp(a, b, t), arc)
 
 
 def norm_lerp(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:

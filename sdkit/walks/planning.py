@@ -18,7 +18,7 @@ from sdkit.settings import Settings
 
 from .pacing import DIGITS, EASINGS, checked_pace, eased, paced, split
 from .paths import NOISE_PATHS, WORD_PATHS
-from .plan import Place, Plan
+from .route import Place, Plan
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Final, overload
 import numpy as np
 from PIL import Image
 
-from sdkit import card
-from sdkit.sheet import contact_sheet
-from sdkit.video import save_video
+from sdkit.pictures import card
+from sdkit.pictures.sheet import contact_sheet
+from sdkit.pictures.video import save_video
 
 from .difference import appearance, difference
 from .folder import FrameFolder
-from .plan import Place, Plan
+from .route import Place, Plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -190,7 +190,7 @@ class Walk(Sequence[Image.Image]):
         boomerang
             Play there and back; None does as `interpolate` was told.
         path, fps, scale, audio, progress
-            As for `sdkit.video.save_video`, as are the errors.
+            As for `sdkit.pictures.video.save_video`, as are the errors.
         """
         back = self.plan.boomerang if boomerang is None else boomerang
         frames = _Playing(self, [*range(len(self)), *range(len(self) - 2, 0, -1)] if back else range(len(self)))

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import traitlets
 
-from sdkit.card import caption
 from sdkit.errors import InvalidSettings
-from sdkit.files import replacing, safe_name
+from sdkit.pictures.card import caption
+from sdkit.pictures.files import replacing, safe_name
 from sdkit.result import Result
 
 from .explorer import module
@@ -27,8 +27,9 @@ from .studio import MEMORY, Asked, Studio, complete, limits, thumbnail
 if TYPE_CHECKING:
     from PIL import Image
 
-    from sdkit.jobs import Job
     from sdkit.settings import Settings
+
+    from .jobs import Job
 
 __all__ = ["DraftsBoard"]
 

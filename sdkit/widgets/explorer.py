@@ -23,8 +23,8 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from sdkit.card import figure
-from sdkit.sheet import preview
+from sdkit.pictures.card import figure
+from sdkit.pictures.sheet import preview
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,7 +17,7 @@ from typing import Any
 import anywidget
 
 from sdkit.errors import CannotSave
-from sdkit.files import replacing
+from sdkit.pictures.files import replacing
 
 from .explorer import STATIC, Explorer
 

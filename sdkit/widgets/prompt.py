@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import traitlets
 
 from sdkit import pocket
-from sdkit.card import caption
 from sdkit.errors import InvalidSettings
-from sdkit.models import model_name
+from sdkit.models.identity import model_name
+from sdkit.pictures.card import caption
+from sdkit.pipelines.tokens import Word, read_prompt
 from sdkit.settings import Settings
-from sdkit.tokens import Word, read_prompt
 
 from .explorer import module
 from .studio import MEMORY, Asked, Studio, complete, limits, shown, thumbnail

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 import traitlets
 from PIL import Image
 
-from sdkit.card import caption
 from sdkit.errors import BadPicture, InvalidSettings
-from sdkit.models import defaults
-from sdkit.sheet import flat
+from sdkit.models.defaults import defaults
+from sdkit.pictures.card import caption
+from sdkit.pictures.sheet import flat
 
 from .explorer import module
 from .prompt import as_code, words_of

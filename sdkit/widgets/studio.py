@@ -16,23 +16,23 @@ from typing import TYPE_CHECKING, Any, Final
 import traitlets
 from torch import get_num_threads
 
-from sdkit.card import encode
 from sdkit.generation import PromptWarning
-from sdkit.jobs import Cache, Event, Job, Worker
-from sdkit.metadata import fingerprint
-from sdkit.models import defaults
-from sdkit.schedulers import scheduler_name
+from sdkit.models.defaults import defaults
+from sdkit.pictures.card import encode
+from sdkit.pictures.metadata import fingerprint
+from sdkit.pictures.sheet import preview, resized
+from sdkit.pipelines.schedulers import scheduler_name
 from sdkit.settings import SCHEDULERS, Settings
-from sdkit.sheet import preview, resized
 
 from .explorer import Explorer
+from .jobs import Cache, Event, Job, Worker
 from .working import on_one_core, stoppable
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from sdkit.pipelines.run import OnStep
     from sdkit.result import Result
-    from sdkit.run import OnStep
 
 __all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbnail"]
 
@@ -69,7 +69,7 @@ class Studio(Explorer):
     step
         ``{"step": 3, "total": 20, "picture": …}`` during a run; empty when nothing runs.
     worker
-        The `sdkit.jobs.Worker`; ``worker.join()`` waits for what was asked.
+        The `sdkit.widgets.jobs.Worker`; ``worker.join()`` waits for what was asked.
     """
 
     step = traitlets.Dict().tag(sync=True)

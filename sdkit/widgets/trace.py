@@ -15,8 +15,8 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from sdkit.card import caption, encode
 from sdkit.errors import InvalidSettings
+from sdkit.pictures.card import caption, encode
 
 from .explorer import module
 from .portable import Portable
@@ -25,9 +25,10 @@ from .studio import DECODED, MEMORY, Asked, Studio, shown, thumbnail
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sdkit.jobs import Job
     from sdkit.result import Result
     from sdkit.settings import Settings
+
+    from .jobs import Job
 
 __all__ = ["TraceExplorer"]
 
@@ -116,7 +117,7 @@ class TraceExplorer(Studio, Portable):
     # -- in the worker's thread ------------------------------------------------------------------------------------
 
     def _make(self, asked: Asked, job: Job) -> Any:
-        from sdkit.traces.forking import fork
+        from sdkit.experiments.forking import fork
 
         assert isinstance(asked, _Fork)  # noqa: S101 - this panel asks for nothing else
         trace = next(run.result.trace for run in self._runs if run.number == asked.run)
@@ -165,13 +166,13 @@ class TraceExplorer(Studio, Portable):
         }
 
     def _picture(self, latents: NDArray[Any], *, exact: bool) -> bytes:
-        from sdkit.previews import decode
+        from sdkit.pipelines.previews import decode
 
         return encode(decode(self.pipe, latents.astype(np.float32), exact=exact), 80, 2)[1]
 
     def _colours(self, trace: Any) -> dict[str, Any]:
         """Two arrays of signed bytes ``(steps, h, w, 3)``: without the words, and what the words add, each with its scale."""
-        from sdkit.previews import rgb_of
+        from sdkit.pipelines.previews import rgb_of
 
         try:
             halves = [trace.x0_of(name) for name in ("unconditional", "conditional")]

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import traitlets
 
-from sdkit.card import encode
 from sdkit.errors import InvalidSettings
-from sdkit.files import safe_name
-from sdkit.sheet import resized
+from sdkit.pictures.card import encode
+from sdkit.pictures.files import safe_name
+from sdkit.pictures.sheet import resized
 
 from .explorer import module
 from .portable import Portable
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from sdkit.jobs import Job
     from sdkit.result import Result
     from sdkit.settings import Settings
     from sdkit.walks.walk import Walk
+
+    from .jobs import Job
 
 __all__ = ["WalkExplorer"]
 

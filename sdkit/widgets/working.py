@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from torch import nn
 
-from sdkit.calls import denoiser_of, steered
+from sdkit.pipelines.calls import denoiser_of, steered
 
 __all__ = ["on_one_core", "stoppable"]
 

@@ -26,8 +26,8 @@ KEPT = Path(os.environ.get("SDKIT_SCREENSHOTS", ROOT / "build" / "screenshots"))
 SETUP = """
 import warnings; warnings.simplefilter("ignore")
 import torch; torch.set_num_threads(1); torch.manual_seed(0)
-from sdkit.pocket.presets import PRESETS, build_autoencoder, build_text_encoder, build_unet
-from sdkit.pocket.tokenizer import build_tokenizer
+from sdkit.pocket.training.presets import PRESETS, build_autoencoder, build_text_encoder, build_unet
+from sdkit.pocket.training.tokenizer import build_tokenizer
 from sdkit.pocket.train import assemble
 from sdkit.widgets import *
 import sdkit

@@ -1,0 +1,337 @@
+"""Change a prompt and keep the layout: prompt-to-prompt editing on today's diffusers.
+
+The design decision: the source rides along. It is run once and its inputs to the UNet are remembered (a few small
+latents); during the edited run one more row of every batch repeats them, so that its attention is at hand in the very
+layer where it is needed and nothing large is ever stored.
+Source: A. Hertz et al., "Prompt-to-prompt image editing with cross-attention control", arXiv:2208.01626.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdkit.attention.layers import Layer, find_layers, grid_at
+from sdkit.errors import CannotCapture, InvalidSettings
+from sdkit.generation import generate
+from sdkit.pipelines.calls import denoiser_of, inputs_of, replaced, steered
+from sdkit.pipelines.tokens import Prompt, read_prompt
+from sdkit.result import Result
+from sdkit.settings import Settings
+
+__all__ = ["Edit", "edit_attention"]
+
+_SELF_PATCHES = 16 * 16  # finer self-attention carries texture rather than layout
+_BLEND_THRESHOLD = 0.3
+
+
+def edit_attention(
+    pipe: Any,
+    source: Result,
+    *,
+    prompt: str | None = None,
+    swap: Mapping[str, str] | None = None,
+    weights: Mapping[str, float] | None = None,
+    cross_steps: float = 0.8,
+    self_steps: float = 0.4,
+    blend: str | tuple[str, str] | None = None,
+) -> Edit:
+    """Let the next runs inside a ``with`` block follow the attention of a picture that exists.
+
+    Parameters
+    ----------
+    pipe
+        A pipeline with a UNet: Stable Diffusion 1.x, 2.x or XL.
+    source
+        The picture to edit, as `generate` returned it.
+    prompt
+        The new words. Words that both prompts share keep their place in the picture; words that replace others take
+        theirs; added words look where they like. None keeps the source's, changed by `swap`.
+    swap
+        Instead of `prompt`: words to exchange, ``{"cat": "fox"}``.
+    weights
+        Factors for the attention to words of the new prompt, from -2 to 5: ``{"red": 3}`` more of it, 0 none.
+    cross_steps, self_steps
+        Shares of the steps, from the first, in which attention to words, and of patches to patches, follows the source.
+    blend
+        A word (or the source's and the new one's): outside of where it is seen the picture stays the source's.
+
+    Returns
+    -------
+    Edit
+        A context manager; its `settings` are the source's with the new prompt.
+
+    Raises
+    ------
+    CannotCapture
+        If the pipeline has no UNet (joint attention mixes words and patches in one softmax, and cannot be exchanged
+        by words), or a layer cannot be edited.
+    InvalidSettings
+        If a word does not stand in its prompt, or a number is outside its limits.
+
+    Examples
+    --------
+    >>> with edit_attention(pipe, r, swap={"cat": "fox"}) as edit:
+    ...     fox = sdkit.generate(pipe, edit.settings)
+    """
+    old = source.settings.prompt
+    new = prompt if prompt is not None else _swapped(old, swap or {})
+    for name, share in (("cross_steps", cross_steps), ("self_steps", self_steps)):
+        if not 0 <= share <= 1:
+            raise InvalidSettings(f"{name} is {share:g}; give the share of steps from 0 to 1.")
+    for word, factor in (weights or {}).items():
+        if not -2 <= factor <= 5:
+            raise InvalidSettings(f"The weight of {word!r} is {factor:g}; give a factor from -2 to 5.")
+    if source.settings.task != "text-to-image":
+        raise InvalidSettings(
+            f"The source is {source.settings.task}; only pictures made from words alone can be edited."
+        )
+    layers = find_layers(pipe)
+    if any(layer.kind == "joint" for layer in layers):
+        raise CannotCapture(
+            f"{type(pipe).__name__} has joint attention of words and patches, which cannot be edited by words; use a pipeline with a UNet."
+        )
+    for layer in layers:
+        module = layer.module
+        if module.group_norm is not None or module.spatial_norm is not None or module.residual_connection:
+            raise CannotCapture(f"{layer.name} normalises or adds inside its attention; it cannot be edited.")
+    one, two = read_prompt(pipe.tokenizer, old), read_prompt(pipe.tokenizer, new)
+    words = (blend, blend) if isinstance(blend, str) else blend
+    if words is not None and prompt is None and swap and words[0] == words[1]:
+        words = (words[0], swap.get(words[0], words[1]))
+    plan = Plan(
+        *_aligned(one, two),
+        factors=_factors(two, weights or {}),
+        cross_steps=cross_steps,
+        self_steps=self_steps,
+        blend=None if words is None else (one.positions(words[0]), two.positions(words[1])),
+    )
+    return Edit(pipe, source[0], source.settings.replace(prompt=new), layers, plan)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How attention to the source's tokens becomes attention to the new ones.
+
+    `take` `(T, T)` moves the source's probabilities to new positions; `own` `(T,)` is 1 where a new token has no
+    counterpart and keeps its own; `factors` `(T,)` are the weights.
+    """
+
+    take: Tensor
+    own: Tensor
+    factors: Tensor
+    cross_steps: float
+    self_steps: float
+    blend: tuple[list[int], list[int]] | None
+
+
+@dataclass
+class Ride:
+    """What the source gave to the UNet at each call, and its latents after each step."""
+
+    samples: list[Tensor] = field(default_factory=list)
+    timesteps: list[float] = field(default_factory=list)
+    latents: list[Tensor] = field(default_factory=list)
+    text: Tensor = field(default_factory=lambda: torch.empty(0))
+    extra: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Edit:
+    """Runs inside the block follow the source; made by `edit_attention`."""
+
+    def __init__(self, pipe: Any, source: Result, settings: Settings, layers: tuple[Layer, ...], plan: Plan) -> None:
+        self.pipe, self.source, self.settings, self.layers, self.plan = pipe, source, settings, layers, plan
+        self._ride = Ride()
+        self._step = -1
+        self._heat: list[Tensor] = []  # of the blend words, source and new, added up over steps
+        self._undo = ExitStack()
+
+    # -- the block ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        """Run the source once, then put the editing in place."""
+        unet = denoiser_of(self.pipe)
+        with ExitStack() as watching:
+            watching.callback(unet.register_forward_pre_hook(self._remember, with_kwargs=True).remove)
+            watching.enter_context(steered(self.pipe, self._remember_latents))
+            generate(self.pipe, self.source.settings, progress=False)
+        with ExitStack() as undo:
+            undo.callback(unet.register_forward_pre_hook(self._board, with_kwargs=True).remove)
+            undo.callback(unet.register_forward_hook(self._leave).remove)
+            undo.enter_context(steered(self.pipe, self._blend))
+            for layer in self.layers:
+                undo.enter_context(replaced(layer.module, "processor", _Edited(layer, layer.module.processor, self)))
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Give every processor back; the pipeline is as it was."""
+        self._undo.close()
+        self._ride = Ride()
+
+    # -- the source's run --------------------------------------------------------------------------------------------
+
+    def _remember(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        sample, timestep = inputs_of(args, kwargs)
+        self._ride.samples.append(sample[-1:].clone())
+        self._ride.timesteps.append(timestep)
+        self._ride.text = kwargs["encoder_hidden_states"][-1:]
+        self._ride.extra = {k: v[-1:] for k, v in (kwargs.get("added_cond_kwargs") or {}).items()}
+
+    def _remember_latents(self, _: int, latents: Tensor) -> Tensor:
+        self._ride.latents.append(latents[-1:].clone())
+        return latents
+
+    # -- the edited run ----------------------------------------------------------------------------------------------
+
+    def _board(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Add the source's row to the batch."""
+        sample, timestep = inputs_of(args, kwargs)
+        times = self._ride.timesteps
+        if timestep == times[0]:
+            self._step, self._heat = -1, []
+        self._step += 1
+        if (
+            self._step >= len(times)
+            or timestep != times[self._step]
+            or sample.shape[1:] != self._ride.samples[0].shape[1:]
+        ):
+            raise InvalidSettings(
+                f"The edited run must have the source's {len(times)} steps, scheduler and size; use the settings of the edit."
+            )
+        sample = torch.cat([sample, self._ride.samples[self._step]])
+        text = torch.cat([kwargs["encoder_hidden_states"], self._ride.text])
+        changed = kwargs | {"encoder_hidden_states": text}
+        if kwargs.get("added_cond_kwargs"):
+            given = kwargs["added_cond_kwargs"]
+            changed["added_cond_kwargs"] = {k: torch.cat([v, self._ride.extra[k]]) for k, v in given.items()}
+        return ((sample, *args[1:]), changed) if args else (args, changed | {"sample": sample})
+
+    def _leave(self, _: Any, _args: Any, output: Any) -> Any:
+        """Take the source's row out again."""
+        if isinstance(output, tuple):
+            return (output[0][:-1], *output[1:])
+        output.sample = output.sample[:-1]
+        return output
+
+    @property
+    def progress(self) -> float:
+        """Share of the steps that are done, 0 in the first."""
+        return self._step / len(self._ride.timesteps)
+
+    def _blend(self, step: int, latents: Tensor) -> Tensor:
+        """Outside of the blend words' places, the latents of the source."""
+        if self.plan.blend is None or not self._heat:
+            return latents
+        masks = [F.interpolate(h[None, None], latents.shape[-2:], mode="bilinear")[0, 0] for h in self._heat]
+        mask = torch.stack([m / m.max().clamp_min(1e-9) > _BLEND_THRESHOLD for m in masks]).any(0)
+        there = F.max_pool2d(mask.to(latents.dtype)[None, None], 3, 1, 1)
+        return torch.lerp(self._ride.latents[step].expand_as(latents), latents, there)
+
+    def note_heat(self, layer: Layer, source: Tensor, target: Tensor) -> None:
+        """Add up where the blend words are seen; probabilities `(heads, patches, tokens)` of both rows."""
+        if self.plan.blend is None or layer.stage != "up":
+            return
+        height, width = self._ride.samples[0].shape[-2:]
+        rows, columns = grid_at(height, width, layer.level)
+        for slot, (p, places) in enumerate(zip((source, target), self.plan.blend, strict=True)):
+            heat = p.mean(0)[:, places].sum(-1).view(rows, columns)
+            if len(self._heat) <= slot:
+                self._heat.append(heat)
+            elif heat.numel() >= self._heat[slot].numel():  # the finest grid that is seen decides
+                same = heat.shape == self._heat[slot].shape
+                self._heat[slot] = self._heat[slot] + heat if same else heat
+
+
+class _Edited:
+    """Runs a layer's own processor, then replaces the rows that guidance pulls towards by edited ones."""
+
+    def __init__(self, layer: Layer, own: Any, edit: Edit) -> None:
+        self.layer, self.own, self.edit = layer, own, edit
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        out = self.own(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
+        guided = bool(self.edit.pipe.do_classifier_free_guidance)
+        first = (len(out) - 1) // 2 if guided else 0
+        crossing = self.layer.kind == "cross"
+        context = encoder_hidden_states if crossing and encoder_hidden_states is not None else hidden_states
+        q, k, v = (
+            part(x[first:]).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for part, x in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
+        )
+        if attn.norm_q is not None:
+            q, k = attn.norm_q(q), attn.norm_k(k)
+        if not crossing and (self.edit.progress >= self.edit.plan.self_steps or q.shape[2] > _SELF_PATCHES):
+            return out
+        p = (q.float() @ k.float().transpose(-1, -2) * attn.scale).softmax(-1)  # the source is the last row
+        edited = self._crossing(p) if crossing else p[-1:].expand(len(p) - 1, -1, -1, -1)
+        rows = (edited.to(v.dtype) @ v[:-1]).transpose(1, 2).flatten(2)
+        rows = attn.to_out[1](attn.to_out[0](rows)) / attn.rescale_output_factor
+        return torch.cat([out[:first], rows, out[-1:]])
+
+    def _crossing(self, p: Tensor) -> Tensor:
+        """Probabilities `(N, heads, patches, tokens)` of the new rows."""
+        plan, source, target = self.edit.plan, p[-1:], p[:-1]
+        self.edit.note_heat(self.layer, source[0], target[0])
+        if self.edit.progress < plan.cross_steps:
+            own = plan.own.to(p)
+            target = source @ plan.take.to(p) * (1 - own) + target * own
+            target = target / target.sum(-1, keepdim=True).clamp_min(1e-9)
+        return target * plan.factors.to(p)
+
+
+# -- which word becomes which ----------------------------------------------------------------------------------------
+
+
+def _swapped(prompt: str, swap: Mapping[str, str]) -> str:
+    for old, new in swap.items():
+        before, word = prompt, re.compile(rf"(?<!\w){re.escape(old)}(?!\w)", re.IGNORECASE)
+        prompt = new.join(word.split(before))
+        if not word.search(before):
+            raise InvalidSettings(f"{old!r} does not stand in the prompt {prompt!r}, so it cannot be swapped.")
+    return prompt
+
+
+def _aligned(one: Prompt, two: Prompt) -> tuple[Tensor, Tensor]:
+    """`take` and `own` of a `Plan`: equal words keep their attention, replaced words hand theirs over."""
+    take, own = torch.zeros(one.length, two.length), torch.ones(two.length)
+
+    def hand_over(old: tuple[int, ...], new: tuple[int, ...]) -> None:
+        for position in new:
+            own[position] = 0
+            take[list(old), position] = 1 / len(new) if len(old) != len(new) else 0
+        if len(old) == len(new):
+            take[list(old), list(new)] = 1
+
+    a, b = ([w for w in prompt.words if not w.cut] for prompt in (one, two))
+    for tag, i1, i2, j1, j2 in SequenceMatcher(
+        None, [w.text.casefold() for w in a], [w.text.casefold() for w in b], autojunk=False
+    ).get_opcodes():
+        if tag == "equal" or (tag == "replace" and i2 - i1 == j2 - j1):
+            for was, now in zip(a[i1:i2], b[j1:j2], strict=True):
+                hand_over(was.positions, now.positions)
+        elif tag == "replace":
+            hand_over(tuple(p for w in a[i1:i2] for p in w.positions), tuple(p for w in b[j1:j2] for p in w.positions))
+    hand_over(one.start, two.start)
+    hand_over(one.end, two.end)
+    for old, new in zip(reversed(one.padding), reversed(two.padding), strict=False):
+        hand_over((old,), (new,))
+    return take, own
+
+
+def _factors(prompt: Prompt, weights: Mapping[str, float]) -> Tensor:
+    factors = torch.ones(prompt.length)
+    for word, factor in weights.items():
+        factors[prompt.positions(word)] = factor
+    return factors

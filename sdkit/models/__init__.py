@@ -1,0 +1,1 @@
+"""From a name to a pipeline: find, look before opening, open, and remember where it came from."""

@@ -1,0 +1,149 @@
+"""Look at a checkpoint before anything in it is opened.
+
+The design decision: every way a folder or a file can be wrong is looked for before anything heavy is imported or read,
+and weights are safetensors only: a pickle can run code when it is opened, and so can a checkpoint that brings its own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdkit.errors import ModelNotFound, UnsafeCheckpoint
+
+from .hub import explained
+
+__all__ = ["HUB_ID", "checker_of", "look", "look_into", "unwanted"]
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_WEIGHTS = re.compile(r"[^.]+?(?:\.(?P<variant>[^.]+?))?(?:-\d+-of-\d+)?\.safetensors")
+_PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
+
+
+def look(text: str, place: Path) -> str:
+    """Say what a name is ("file", "folder" or "hub"), or raise one sentence about what is wrong with it."""
+    if place.is_file():
+        if place.suffix.lower() in _PICKLES:
+            raise UnsafeCheckpoint(
+                f"{place.name} is a pickle, which can run code when it is opened; convert it to safetensors on a machine "
+                f'you do not mind losing: python -c "import torch, safetensors.torch as s; '
+                f"s.save_file(torch.load('{place.name}', weights_only=True)['state_dict'], '{place.stem}.safetensors')\""
+            )
+        if place.suffix.lower() != ".safetensors":
+            raise ModelNotFound(
+                f"{place.name} is not a .safetensors file; give a diffusers folder, a hub id or a .safetensors file."
+            )
+        return "file"
+    if place.is_dir():
+        return "folder"
+    if place.suffix.lower() in _PICKLES | {".safetensors"} or text.startswith(("/", ".", "~")) or text.count("/") > 1:
+        raise ModelNotFound(
+            f"There is no file or folder {text!r}; check the path, or give a hub id such as owner/name."
+        )
+    if not HUB_ID.fullmatch(text):
+        raise ModelNotFound(
+            f"{text!r} is neither a folder, a file nor a hub id of the form owner/name; sdkit.load() alone loads Pocket."
+        )
+    return "hub"
+
+
+def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str] = (), told: str = "") -> None:
+    """Raise one sentence about whatever is wrong with a folder; parts in `without` are not going to be loaded."""
+    name = told or folder.name
+    parts = index_of(folder, name)
+    if not isinstance(parts.get("_class_name"), str):
+        raise UnsafeCheckpoint(
+            f"The folder {name!r} asks for its own pipeline code, which sdkit does not run; load it with diffusers yourself."
+        )
+    offered: set[str] = set()
+    for part, owner in parts.items():
+        if part.startswith("_") or part in without or not isinstance(owner, list) or owner[0] is None:
+            continue
+        inside = folder / part
+        files = list(inside.iterdir()) if inside.is_dir() else []
+        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(files):
+            raise UnsafeCheckpoint(f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run.")
+        if not files:
+            raise ModelNotFound(f"The folder {name!r} lacks its part {part!r}; copy the checkpoint again.")
+        pickles = [f.name for f in files if f.suffix in _PICKLES]
+        weights = [found for f in files if (found := _WEIGHTS.fullmatch(f.name))]
+        if pickles and not weights:
+            raise UnsafeCheckpoint(
+                f"{name}/{part} holds only a pickle ({pickles[0]}), which can run code when it is opened; "
+                "save it again with pipe.save_pretrained(..., safe_serialization=True)."
+            )
+        here = {found["variant"] or "" for found in weights}
+        offered |= here
+        if weights and not here & {"", variant}:
+            raise ModelNotFound(f"{name}/{part} comes as variant {_listed(here)} only; load it with variant='…'.")
+    if variant and variant not in offered:
+        raise ModelNotFound(
+            f"{name!r} offers no variant {variant!r} but {_listed(offered - {''})}; leave variant out for the plain weights."
+        )
+
+
+def index_of(folder: Path, name: str) -> dict[str, Any]:
+    """What a folder's model_index.json says."""
+    index = folder / "model_index.json"
+    if not index.is_file():
+        raise ModelNotFound(
+            f"The folder {name!r} has no model_index.json; give the folder that holds one (the pipeline's top folder)."
+        )
+    try:
+        parts = json.loads(index.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        parts = None
+    if not isinstance(parts, dict):
+        raise ModelNotFound(f"The file {name}/model_index.json is not valid JSON; copy the checkpoint again.")
+    return parts
+
+
+def _brings_code(files: Iterable[Path]) -> bool:
+    """Whether a part holds Python files, or a configuration that names classes to be fetched and run ("auto_map")."""
+    return any(
+        f.suffix == ".py"
+        or (f.name.endswith("config.json") and '"auto_map"' in f.read_text(encoding="utf-8", errors="replace"))
+        for f in files
+    )
+
+
+def _listed(variants: Iterable[str]) -> str:
+    return ", ".join(repr(v) for v in sorted(variants)) or "none"
+
+
+def unwanted(safety_checker: bool | None, vae: object) -> tuple[str, ...]:
+    """Parts of a checkpoint that something else stands in for."""
+    return (("safety_checker",) if safety_checker is False else ()) + (("vae",) if vae is not None else ())
+
+
+def checker_of(folder: Path, wanted: bool | None, told: str = "pocket") -> dict[str, Any]:
+    """Arguments of `from_pretrained` for the safety checker; an error if one is wanted and there is none."""
+    shipped = index_of(folder, folder.name).get("safety_checker")
+    there = isinstance(shipped, list) and shipped[0] is not None
+    if wanted and not there:
+        raise ModelNotFound(
+            f"{told!r} ships no safety checker; load it with safety_checker=None, or load a model that ships one."
+        )
+    if there and wanted is not False:
+        _check_concepts(folder / "safety_checker", told)
+    return {"safety_checker": None, "requires_safety_checker": False} if there and wanted is False else {}
+
+
+def _check_concepts(inside: Path, told: str) -> None:
+    """Transformers would fill what a file lacks with chance: a checker that sees nothing, and nobody would know."""
+    from safetensors import SafetensorError, safe_open
+
+    found: set[str] = set()
+    try:
+        for file in inside.glob("*.safetensors"):
+            with safe_open(file, framework="np") as opened:
+                found |= set(opened.keys())
+    except (SafetensorError, OSError) as error:
+        raise explained(error, f"{told}/safety_checker") from None
+    if lacking := {"concept_embeds", "concept_embeds_weights", "visual_projection.weight"} - found:
+        raise ModelNotFound(
+            f"{told!r}: its part 'safety_checker' lacks weights ({', '.join(sorted(lacking))}); copy the checkpoint again, or turn it off with safety_checker=False."
+        )

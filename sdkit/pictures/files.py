@@ -1,0 +1,126 @@
+"""File names made from prompts, and files that are whole or not there.
+
+The one decision: everything sdkit writes goes to a temporary name in the same folder first and is renamed when it is
+complete (`os.replace` is atomic within a folder). A full disk, an interrupt or a crash in an encoder therefore
+never leaves half a picture, nor destroys the good one that stood there before.
+"""
+
+from __future__ import annotations
+
+import io
+import secrets
+import unicodedata
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sdkit.errors import CannotSave
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from PIL import Image
+
+__all__ = ["replacing", "safe_name", "write_picture"]
+
+# ext4 and APFS allow 255 bytes, and some encrypted folders only 143; a suffix and a number must fit as well.
+_LONGEST_NAME: Final = 120
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path to write to; when the block ends well, it becomes ``path``.
+
+    Parameters
+    ----------
+    path
+        The file to make, or to replace as a whole. Its folder must exist.
+
+    Yields
+    ------
+    pathlib.Path
+        A path in the same folder with the same suffix (encoders choose the format by it). No file is there yet.
+
+    Raises
+    ------
+    CannotSave
+        If the folder is missing, or for any `OSError` inside the block. Nothing is left behind, whatever happened.
+
+    Examples
+    --------
+    >>> with replacing("walk.mp4") as temporary:  # doctest: +SKIP
+    ...     encode(frames, temporary)
+    """
+    path = Path(path)
+    temporary = path.parent / f".sdkit-{secrets.token_hex(8)}{path.suffix}"
+    try:
+        _check_place(path)
+        yield temporary
+        temporary.replace(path)
+    except CannotSave:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        msg = f"cannot save '{path}': {reason}; check the disk and your rights, or choose another folder"
+        raise CannotSave(msg) from error
+    finally:
+        with suppress(OSError):  # not there after a success; and an error on the way out would hide the first
+            temporary.unlink()
+
+
+def write_picture(image: Image.Image, path: Path, kind: str, **options: Any) -> None:
+    """Encode a picture and write it to a new file.
+
+    Pillow hands the file of a JPEG to its C encoder, which does not notice when the disk takes only a part of what it
+    writes: half a picture would pass for a whole one. So it is encoded in memory, and Python writes it.
+    """
+    encoded = io.BytesIO()
+    image.save(encoded, kind, **options)
+    with path.open("xb") as file:
+        file.write(encoded.getbuffer())
+
+
+def safe_name(prompt: str, seed: int) -> str:
+    """Make a file name (without suffix) from a prompt, readable and valid on every system.
+
+    Parameters
+    ----------
+    prompt
+        Any text.
+    seed
+        Ends the name, so that it is never empty, never a reserved one (``CON``, ``NUL``), and drafts differ.
+
+    Returns
+    -------
+    str
+        At most 120 bytes in UTF-8: letters, digits, marks and symbols of any script, words joined by ``-``.
+
+    Examples
+    --------
+    >>> safe_name("a red car on a beach, watercolor", 7)
+    'a-red-car-on-a-beach-watercolor-7'
+    >>> safe_name("../../etc/passwd", 1)
+    'etc-passwd-1'
+    """
+    end = f"-{seed}"
+    # NFC, because macOS would otherwise store another spelling than the one returned here.
+    text = unicodedata.normalize("NFC", prompt[: 4 * _LONGEST_NAME])
+    words = "".join(character if _is_plain(character) else " " for character in text).split()
+    stem = "-".join(words).encode("utf-8")[: _LONGEST_NAME - len(end)].decode("utf-8", errors="ignore")
+    return (stem.strip("-") or "picture") + end
+
+
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        msg = f"cannot save '{path}': there is no folder '{path.parent}'; make it first, or choose another"
+        raise CannotSave(msg)
+    if path.is_dir():
+        msg = f"cannot save '{path}': that is a folder; give a file name in it"
+        raise CannotSave(msg)
+
+
+def _is_plain(character: str) -> bool:
+    """Keep letters, digits, combining marks and pictographs; no dots, separators or invisible characters."""
+    category = unicodedata.category(character)
+    return category[0] in "LMN" or category == "So" or character == "_"

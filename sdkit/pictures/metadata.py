@@ -1,0 +1,269 @@
+"""Settings into and out of picture files, as pure functions.
+
+Each picture carries its settings three times, for three readers: sdkit's own JSON (complete and exact), the
+`parameters` text of A1111 (for galleries and other tools, see `sdkit.pictures.parameters`) and an XMP mark that says the
+picture was made by a model (IPTC *Digital Source Type*, which news agencies and search engines read).
+
+====== ======================== ======================= ==============================
+file   sdkit's JSON             A1111's text            mark
+====== ======================== ======================= ==============================
+PNG    text chunk ``sdkit``     chunk ``parameters``    chunk ``XML:com.adobe.xmp``
+JPEG   ``sdkit:settings`` in    EXIF ``UserComment``    ``Iptc4xmpExt`` in XMP
+WebP   XMP                      (UTF-16)
+====== ======================== ======================= ==============================
+
+The one decision: **a picture is a stranger's file.** Only PNG, JPEG and WebP are opened, of at most 64 megapixels and
+1 MiB of metadata, nothing in it is evaluated or parsed as XML, and whatever is wrong ends in one `BadPicture` with one
+sentence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import warnings
+from html import escape, unescape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from sdkit.errors import BadPicture, InvalidSettings
+from sdkit.settings import Settings
+
+from .parameters import from_parameters, to_parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["digital_source_type", "exif_and_xmp", "fingerprint", "open_picture", "png_chunks", "read_settings"]
+
+FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+"""Suffix of a file name → Pillow's name of the format, for all formats sdkit reads and writes."""
+
+_MADE_BY_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+_PARTLY_BY_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_XMP: Final = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ xmlns:sdkit="urn:sdkit-notebooks:settings" Iptc4xmpExt:DigitalSourceType="{source}">{settings}</rdf:Description>
+</rdf:RDF></x:xmpmeta>
+<?xpacket end="r"?>"""
+_XMP_BEGIN: Final = b"<sdkit:settings>"
+_XMP_END: Final = b"</sdkit:settings>"
+
+_MOST_PIXELS: Final = 64_000_000  # 192 MB in RGB; Pillow's own limit only warns, at 89 million
+_LONGEST_METADATA: Final = 1 << 20  # bytes, as Pillow has it for each text chunk of a PNG
+
+_TOO_LARGE: Final = "{name} has more than the 64 megapixels that are opened: make it smaller first"
+
+_EXIF_IFD: Final = 0x8769
+_USER_COMMENT: Final = 0x9286
+
+
+def png_chunks(settings: Settings, extra: Mapping[str, str] | None = None) -> PngInfo:
+    """Return the text chunks for ``image.save(..., pnginfo=...)``.
+
+    Parameters
+    ----------
+    settings
+        What made the picture.
+    extra
+        Further facts by name, kept beside the settings.
+
+    Returns
+    -------
+    PIL.PngImagePlugin.PngInfo
+        The three chunks.
+    """
+    chunks = PngInfo()
+    chunks.add_text("parameters", to_parameters(settings, extra))
+    chunks.add_text("sdkit", _to_json(settings, extra))
+    chunks.add_itxt("XML:com.adobe.xmp", _xmp(settings))
+    return chunks
+
+
+def exif_and_xmp(settings: Settings, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the ``exif=`` and ``xmp=`` arguments for ``image.save`` as JPEG or WebP.
+
+    Parameters
+    ----------
+    settings, extra
+        As for `png_chunks`. JPEG holds 64 KiB in each of the two, which is some 5,000 (emoji) to 30,000 (English)
+        characters of prompt; beyond that Pillow's ``save`` raises `ValueError`.
+
+    Returns
+    -------
+    dict
+        The two arguments, as bytes.
+    """
+    exif = Image.Exif()
+    text = to_parameters(settings, extra).encode("utf-16-be")
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + text
+    return {"exif": exif.tobytes(), "xmp": _xmp(settings, _to_json(settings, extra)).encode()}
+
+
+def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:
+    """Open a PNG, JPEG or WebP file and decode all of it.
+
+    Parameters
+    ----------
+    source
+        Path, file contents, or an open image.
+
+    Returns
+    -------
+    PIL.Image.Image
+        The decoded picture; the file is closed.
+
+    Raises
+    ------
+    BadPicture
+        If there is no such file, or it is no picture, damaged, or too large to be opened safely.
+    """
+    name = "the picture" if isinstance(source, (bytes, Image.Image)) else f"'{os.fspath(source)}'"
+    try:
+        if isinstance(source, Image.Image):
+            source.load()
+            return source
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(file, formats=sorted(set(FORMATS.values())))
+            _check_limits(image, name)
+            image.load()  # a file that ends early shows it only here
+            _check_limits(image, name)  # a PNG may bring more text after its pixels
+            return image
+    except BadPicture:
+        raise
+    except FileNotFoundError as error:
+        msg = f"there is no picture {name}: check the folder and the spelling"
+        raise BadPicture(msg) from error
+    except UnidentifiedImageError as error:
+        msg = f"{name} is not a PNG, JPEG or WebP picture: convert it first"
+        raise BadPicture(msg) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadPicture(_TOO_LARGE.format(name=name)) from error
+    except Exception as error:
+        # Pillow's decoders meet broken files with nearly any exception: SyntaxError, struct.error, IndexError …
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        msg = f"{name} cannot be read ({reason}): use an intact PNG, JPEG or WebP file"
+        raise BadPicture(msg) from error
+
+
+def _check_limits(image: Image.Image, name: str) -> None:
+    if image.width * image.height > _MOST_PIXELS:
+        raise BadPicture(_TOO_LARGE.format(name=name))
+    if sum(len(value) for value in image.info.values() if isinstance(value, (str, bytes))) > _LONGEST_METADATA:
+        msg = f"{name} brings more than 1 MiB of metadata, which no settings need: save it again without"
+        raise BadPicture(msg)
+
+
+def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[Settings, dict[str, str]]:
+    """Read the settings back out of a picture made by sdkit, A1111 or Forge.
+
+    Parameters
+    ----------
+    source
+        Path, file contents, or an open image.
+
+    Returns
+    -------
+    settings
+        sdkit's own JSON where there is one, else what A1111's text says.
+    extra
+        What else was recorded, by name; for a foreign picture all pairs without a counterpart here.
+
+    Raises
+    ------
+    BadPicture
+        If the picture cannot be read, holds no settings, or holds damaged ones.
+    """
+    image = open_picture(source)
+    own = image.info.get("sdkit")
+    xmp = image.info.get("xmp")
+    if own is None and isinstance(xmp, bytes) and _XMP_BEGIN in xmp:
+        own = unescape(xmp.partition(_XMP_BEGIN)[2].partition(_XMP_END)[0].decode("ascii", errors="replace"))
+    if isinstance(own, str):
+        return _from_json(own)
+    text = image.info.get("parameters")
+    if not isinstance(text, str):
+        text = _user_comment(image)
+    if text is None:
+        msg = "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
+        raise BadPicture(msg)
+    return from_parameters(text)
+
+
+def digital_source_type(settings: Settings) -> str:
+    """Return IPTC's address of what kind of picture this is: made by a model, or in part (inpainting)."""
+    return _PARTLY_BY_MODEL if settings.task == "inpainting" else _MADE_BY_MODEL
+
+
+def fingerprint(image: Image.Image) -> str:
+    """Return the SHA-256 of a picture's size and RGB pixels, as `Settings.source` and `Settings.mask` record it.
+
+    Parameters
+    ----------
+    image
+        Any picture. The same pixels give the same digest from PNG, from lossless WebP and from memory.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256(f"{image.width}x{image.height}\n".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()
+
+
+def _to_json(settings: Settings, extra: Mapping[str, str] | None) -> str:
+    # ASCII, because XMP allows no control characters and PNG text would need another kind of chunk.
+    return json.dumps({"settings": settings.to_dict(), "extra": dict(extra or {})})
+
+
+def _from_json(text: str) -> tuple[Settings, dict[str, str]]:
+    try:
+        content = json.loads(text)
+        values, extra = content["settings"], content.get("extra") or {}
+        # A newer sdkit may know more settings: its pictures stay readable, and what is unknown is handed over.
+        settings = Settings.from_dict(values, strict=False)
+        known = settings.to_dict()
+        extra = {**extra, **{name: value for name, value in values.items() if name not in known}}
+    except InvalidSettings as error:
+        msg = f"the picture's settings cannot be used: {error}"
+        raise BadPicture(msg) from error
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        msg = "the picture's 'sdkit' text is damaged (not the JSON that sdkit writes): pass settings by hand"
+        raise BadPicture(msg) from error
+    return settings, {name: value if isinstance(value, str) else json.dumps(value) for name, value in extra.items()}
+
+
+def _xmp(settings: Settings, content: str = "") -> str:
+    inner = f"<sdkit:settings>{escape(content)}</sdkit:settings>" if content else ""
+    return _XMP.format(source=digital_source_type(settings), settings=inner)
+
+
+def _user_comment(image: Image.Image) -> str | None:
+    """Return the text of EXIF's UserComment: eight bytes name the character set, the rest is the text."""
+    try:
+        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
+    except Exception:  # noqa: BLE001 - as in open_picture; a damaged EXIF block counts as none
+        return None
+    if isinstance(comment, str):
+        return comment
+    if not isinstance(comment, bytes):
+        return None
+    charset, body = comment[:8], comment[8:]
+    if charset != b"UNICODE\0":
+        return body.decode("utf-8", errors="replace")
+    # The standard leaves the byte order open, and some tools write UTF-8 under this name: only the right reading
+    # shows the words that every line of settings has.
+    readings = [body.decode(encoding, errors="replace") for encoding in ("utf-16-be", "utf-16-le", "utf-8")]
+    return next((text for text in readings if "Steps: " in text or "Seed: " in text), readings[0]).lstrip("\ufeff")

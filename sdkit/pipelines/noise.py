@@ -1,0 +1,57 @@
+"""The noise that pictures begin with, and the arc between two noises."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+
+if TYPE_CHECKING:
+    from sdkit.settings import Settings
+
+__all__ = ["slerp", "starting_noise"]
+
+_PARALLEL: Final = 1e-4  # radians: below this sin θ divides by too little, and the arc is a line anyway
+
+
+def slerp(a: torch.Tensor, b: torch.Tensor, t: float, *, by_row: bool = False) -> torch.Tensor:
+    """Spherical line: ``sin((1-t)θ)/sin θ · a + sin(tθ)/sin θ · b`` with θ the angle between a and b (Shoemake 1985).
+
+    Parameters
+    ----------
+    a, b
+        The ends, of one shape. For ends of equal norm the norm stays, and equal steps of t are equal angles.
+    t
+        0 gives a, 1 gives b.
+    by_row
+        Take the angle for each row (last axis) instead of for the whole tensor.
+
+    Returns
+    -------
+    torch.Tensor
+        Same shape. Parallel ends, or ends that are zero, are joined by the straight line.
+    """
+    if by_row:
+        dot, size = (a * b).sum(-1, keepdim=True), a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+    else:
+        dot, size = (a * b).sum(), a.norm() * b.norm()
+    angle = torch.arccos((dot / size.clamp_min(1e-12)).clamp(-1, 1))
+    parallel = (angle < _PARALLEL) | (angle > math.pi - _PARALLEL) | (size == 0)
+    sine = torch.where(parallel, 1.0, torch.sin(angle))
+    arc = (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / sine
+    return torch.where(parallel, torch.lerp(a, b, t), arc)
+
+
+def starting_noise(pipe: Any, s: Settings) -> torch.Tensor:
+    """Noise `(1, C, h, w)` in float32 that one picture begins with, turned towards its variation seed."""
+    scale = pipe.vae_scale_factor
+    shape = (1, pipe.vae.config.latent_channels, (s.height or 0) // scale, (s.width or 0) // scale)
+    generator = torch.Generator().manual_seed(s.seed)
+    if s.task != "text-to-image":
+        torch.randn(shape, generator=generator)  # the pipeline draws the source's encoding first
+    noise = torch.randn(shape, generator=generator)
+    if s.variation_amount and s.variation_seed is not None:
+        other = torch.randn(shape, generator=torch.Generator().manual_seed(s.variation_seed))
+        noise = slerp(noise, other, s.variation_amount)
+    return noise

@@ -1,0 +1,166 @@
+"""From latents to something to look at: exactly, through the autoencoder, or at once, through one small matrix.
+
+The one decision: **the fast preview is fitted, not tabulated.** A latent pixel's colour is close to a linear function of its
+channels, so a few synthetic pictures sent once through the autoencoder's encoder give the matrix by least squares, for
+Pocket as for any other model, within a second or so and without a list of models that would grow old.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from sdkit.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from sdkit.settings import Settings
+
+__all__ = ["decode", "packed", "preview", "rgb_of", "unpacked"]
+
+_fitted: WeakKeyDictionary[Any, NDArray[np.float32]] = WeakKeyDictionary()
+_PICTURES, _GRID = 12, 16  # 12 pictures of 16×16 latents: 3072 equations for some ten unknowns
+
+
+def preview(pipe: Any, latents: Any) -> Image.Image:
+    """What latents look like, at once and roughly.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline; its autoencoder is fitted on the first call and remembered.
+    latents
+        ``(C, h, w)`` or ``(1, C, h, w)``, as the pipeline handles them (an array or a tensor on any device).
+
+    Returns
+    -------
+    PIL.Image.Image
+        Soft, because there is one colour for each latent pixel, in the size that the exact picture would have.
+
+    Raises
+    ------
+    InvalidSettings
+        For latents of another shape; Flux's packed ones must go through `unpacked` first.
+    """
+    colours = Image.fromarray(np.uint8(np.clip(rgb_of(pipe, latents) * 127.5 + 128, 0, 255)))
+    scale = pipe.vae_scale_factor
+    return colours.resize((colours.width * scale, colours.height * scale), Image.Resampling.BICUBIC)
+
+
+def rgb_of(pipe: Any, latents: Any) -> NDArray[np.float32]:
+    """Colours ``(h, w, 3)``, about -1 to 1, of latents as for `preview`."""
+    values = _single(pipe, latents).float().cpu().numpy()
+    if pipe.vae not in _fitted:
+        _fitted[pipe.vae] = _fit(pipe)
+    matrix = _fitted[pipe.vae]  # (C + 1, 3): the last row is the colour of zero
+    return np.einsum("chw,cr->hwr", values, matrix[:-1]) + matrix[-1]
+
+
+@torch.no_grad()
+def decode(pipe: Any, latents: Any, *, exact: bool = True) -> Image.Image:
+    """The picture of latents, through the autoencoder, or where ``exact=False`` their `preview`, whose parameters it shares."""
+    if not exact:
+        return preview(pipe, latents)
+    vae = pipe.vae
+    with _full_precision(vae):
+        z = _single(pipe, latents)[None].to(pipe._execution_device, vae.dtype)
+        picture: Image.Image = pipe.image_processor.postprocess(
+            vae.decode(_to_autoencoder(vae, z)).sample.float(), output_type="pil"
+        )[0]
+    return picture
+
+
+def unpacked(pipe: Any, latents: torch.Tensor, settings: Settings) -> torch.Tensor:
+    """Latents as ``(B, C, h, w)``; Flux packs them into patches ``(B, P, 4 C)``."""
+    if latents.ndim == 4:
+        return latents
+    spatial: torch.Tensor = pipe._unpack_latents(latents, settings.height, settings.width, pipe.vae_scale_factor)
+    return spatial
+
+
+def packed(pipe: Any, latents: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Latents ``(B, C, h, w)`` in the form, precision and place of `like`, which may be packed."""
+    if like.ndim == 3:
+        latents = pipe._pack_latents(latents, *latents.shape)
+    return latents.to(like)
+
+
+def _single(pipe: Any, latents: Any) -> torch.Tensor:
+    """The latents as ``(C, h, w)``."""
+    tensor = torch.as_tensor(latents)
+    tensor = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
+    channels = pipe.vae.config.latent_channels
+    if tensor.ndim != 3 or len(tensor) != channels:
+        raise InvalidSettings(
+            f"The latents have shape {tuple(tensor.shape)}; a preview takes one picture's, ({channels}, height, width)."
+        )
+    return tensor
+
+
+@torch.no_grad()
+def _fit(pipe: Any) -> NDArray[np.float32]:
+    """The matrix ``(C + 1, 3)`` that best gives the mean colour below each latent pixel."""
+    vae, scale = pipe.vae, pipe.vae_scale_factor
+    pictures = _scenes(_GRID * scale)
+    with _full_precision(vae):
+        out = vae.encode(pictures.to(pipe._execution_device, vae.dtype))
+        z = out.latents if hasattr(out, "latents") else out.latent_dist.mode()
+        z = _from_autoencoder(vae, z).float().cpu()
+    colours = torch.nn.functional.avg_pool2d(pictures, scale)
+    known = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, -1).reshape(-1, z.shape[1] + 1)
+    matrix = np.linalg.lstsq(known.numpy(), colours.movedim(1, -1).reshape(-1, 3).numpy(), rcond=None)[0]
+    return np.asarray(matrix, dtype=np.float32)
+
+
+def _scenes(side: int) -> torch.Tensor:
+    """Pictures ``(12, 3, side, side)`` in -1..1 of soft clouds in all colours, half of them with hard-edged patches."""
+    chance = torch.Generator().manual_seed(0)
+    pictures = []
+    for n in range(_PICTURES):
+        coarse = torch.rand(1, 3, 2 + n % 5, 2 + n % 5, generator=chance) * 2.4 - 1.2
+        picture = torch.nn.functional.interpolate(coarse, size=side, mode="bicubic", align_corners=True)[0].clamp(-1, 1)
+        for _ in range(4 * (n % 2)):
+            x, y = (int(v) for v in torch.randint(0, side // 2, (2,), generator=chance))
+            picture[:, y : y + side // 3, x : x + side // 3] = (torch.rand(3, 1, 1, generator=chance) * 2 - 1).expand(3, side // 3, side // 3)  # fmt: skip
+        pictures.append(picture)
+    return torch.stack(pictures)
+
+
+@contextmanager
+def _full_precision(vae: Any) -> Iterator[None]:
+    """Run an autoencoder that overflows in half precision (SDXL's) in single precision inside the block."""
+    own = vae.dtype
+    upcast = own == torch.float16 and getattr(vae.config, "force_upcast", False)
+    if upcast:
+        vae.to(dtype=torch.float32)
+    try:
+        yield
+    finally:
+        if upcast:
+            vae.to(dtype=own)
+
+
+def _statistics(vae: Any, like: torch.Tensor) -> tuple[Any, Any, float]:
+    """Mean, deviation and factor between an autoencoder's latents and the pipeline's."""
+    config = vae.config
+    mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
+    if mean is not None and std is not None:
+        shape = (1, -1, *(1,) * (like.ndim - 2))
+        return like.new_tensor(mean).view(shape), like.new_tensor(std).view(shape), config.scaling_factor
+    return getattr(config, "shift_factor", None) or 0.0, 1.0, config.scaling_factor
+
+
+def _to_autoencoder(vae: Any, z: torch.Tensor) -> torch.Tensor:
+    mean, std, factor = _statistics(vae, z)
+    return z * std / factor + mean
+
+
+def _from_autoencoder(vae: Any, z: torch.Tensor) -> torch.Tensor:
+    mean, std, factor = _statistics(vae, z)
+    return (z - mean) * factor / std

@@ -1,0 +1,199 @@
+"""One call of the pipeline, for settings that can share it.
+
+The design decision: what sdkit adds to a run lies around the pipeline's own ``pipe(...)`` call and is undone after it,
+whatever happens: the scheduler and the progress bar come back, hooks are freed, and one lock a pipeline keeps threads
+from spoiling each other's run.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from PIL import Image
+
+from sdkit.errors import NumericalError, OutOfMemory
+
+from .calls import announce, no_note_on_torchvision, replaced, steer
+from .embeddings import encode
+from .noise import starting_noise
+from .previews import decode, unpacked
+from .schedulers import scheduler_of
+
+if TYPE_CHECKING:
+    from sdkit.settings import Settings
+
+__all__ = ["OnStep", "Run", "lock_of", "ran_out"]
+
+OnStep = Callable[[int, int, Callable[..., Image.Image]], None]
+_locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
+_locks_guard = threading.Lock()
+_TASKS = {"image-to-image": "AutoPipelineForImage2Image", "inpainting": "AutoPipelineForInpainting"}
+
+
+def lock_of(pipe: Any) -> threading.RLock:
+    """One lock a pipeline: two runs at once spoil each other's scheduler."""
+    with _locks_guard:
+        return _locks.setdefault(pipe, threading.RLock())
+
+
+class Run:
+    """One call of the pipeline for settings that can share it.
+
+    Text encodings and starting noise `(B, C, h, w)` can be handed in, for pictures that lie between settings; each
+    picture's generator then goes on from where drawing its own noise would have left it.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        wanted: list[Settings],
+        image: Image.Image | None,
+        mask: Image.Image | None,
+        *,
+        on_step: OnStep | None,
+        progress: bool,
+        embeds: dict[str, torch.Tensor] | None = None,
+        noise: torch.Tensor | None = None,
+    ) -> None:
+        self.pipe, self.wanted, self.image, self.mask, self.on_step, self.progress = (
+            pipe,
+            wanted,
+            image,
+            mask,
+            on_step,
+            progress,
+        )
+        self.embeds, self.noise = embeds, noise
+        self.latents: torch.Tensor | None = None
+        self.denoised = False
+
+    def __call__(self) -> list[tuple[Image.Image, np.ndarray, bool]]:
+        """Pictures, final latents `(C, h, w)`, and whether the safety checker flagged, and so blanked, each picture."""
+        first = self.wanted[0]
+        with scheduler_of(self.pipe, first.scheduler), _bar(self.pipe, self.progress):
+            runner = self._runner(first.task)
+            with (
+                announce(runner, [s.prompt for s in self.wanted]),
+                _adding(self.pipe.scheduler, None if self.image is None else self.noise),
+            ):
+                try:
+                    out = runner(**self._arguments(first), output_type="np", callback_on_step_end=self._after_step)
+                except RuntimeError as error:
+                    if ran_out(error):
+                        raise OutOfMemory(str(error), decoding=self.denoised) from None
+                    raise
+                finally:
+                    self.pipe.maybe_free_model_hooks()
+        pixels = np.asarray(out.images)  # (B, H, W, 3) in 0..1
+        if not np.isfinite(pixels).all():
+            raise _numerical("picture", self.pipe.vae.dtype)
+        flagged = getattr(out, "nsfw_content_detected", None) or [False] * len(pixels)
+        pictures = [self._finished(p) for p in runner.image_processor.numpy_to_pil(pixels)]
+        assert self.latents is not None  # noqa: S101 - a run has at least one step
+        latents = unpacked(runner, self.latents, first).detach().cpu().float().numpy()
+        return [(p, lat, bool(flag)) for p, lat, flag in zip(pictures, latents, flagged, strict=True)]
+
+    def _runner(self, task: str) -> Any:
+        if task == "text-to-image":
+            return self.pipe
+        import diffusers
+
+        with no_note_on_torchvision():  # the classes are imported here
+            runner = getattr(diffusers, _TASKS[task]).from_pipe(self.pipe)
+        runner.set_progress_bar_config(**self.pipe._progress_bar_config)
+        return runner
+
+    def _arguments(self, first: Settings) -> dict[str, Any]:
+        generators = [torch.Generator().manual_seed(s.seed) for s in self.wanted]
+        guided = (first.guidance_scale or 0) > 1
+        words = self.embeds or encode(
+            self.pipe, [s.prompt for s in self.wanted], [s.negative_prompt for s in self.wanted] if guided else None
+        )
+        arguments = {
+            **words,
+            "num_inference_steps": first.steps,
+            "guidance_scale": first.guidance_scale,
+            "generator": generators,
+        }
+        size = (first.width or 0, first.height or 0)
+        if self.image is None:
+            arguments |= {"width": size[0], "height": size[1]}
+            if self.noise is not None:
+                for g in generators:
+                    torch.randn(self.noise.shape[1:], generator=g)
+                arguments["latents"] = self._placed(self.noise)
+            elif any(s.variation_amount for s in self.wanted):
+                arguments["latents"] = self._placed(torch.cat([starting_noise(self.pipe, s) for s in self.wanted]))
+            return arguments
+        self.start = self.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        arguments |= {"image": [self.start] * len(self.wanted), "strength": first.strength}
+        if self.mask is not None:
+            self.hole = self.mask.convert("L").resize(size, Image.Resampling.BILINEAR)
+            arguments |= {"mask_image": [self.hole] * len(self.wanted), "width": size[0], "height": size[1]}
+        return arguments
+
+    def _placed(self, noise: torch.Tensor) -> torch.Tensor:
+        return noise.to(self.pipe._execution_device, self.pipe.unet.dtype)
+
+    def _finished(self, picture: Image.Image) -> Image.Image:
+        """What the mask keeps is taken from the original: the autoencoder alone would soften it."""
+        return picture if self.mask is None else Image.composite(picture, self.start, self.hole)
+
+    def _after_step(self, runner: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        self.latents = steer(runner, step, tensors["latents"])
+        total = runner.num_timesteps
+        self.denoised = step + 1 == total
+        if step + 1 == total and not torch.isfinite(self.latents).all():
+            raise _numerical("latents", self.latents.dtype)
+        if self.on_step is not None:
+            latents = unpacked(runner, self.latents, self.wanted[0])
+            self.on_step(step + 1, total, partial(decode, runner, latents[:1]))
+        return {"latents": self.latents}
+
+
+def _adding(scheduler: Any, noise: torch.Tensor | None) -> AbstractContextManager[None]:
+    """Inside the block the scheduler adds this noise to a picture, whatever noise the pipeline has drawn for it."""
+    if noise is None:
+        return nullcontext()
+    own = scheduler.add_noise
+    return replaced(scheduler, "add_noise", lambda samples, _drawn, moments: own(samples, noise.to(samples), moments))
+
+
+# what processors and Apple's GPUs say in a plain RuntimeError, and CUDA's libraries when they get no workspace
+_SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error means that a device's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+    )
+
+
+def _numerical(where: str, dtype: torch.dtype) -> NumericalError:
+    advice = (
+        "load the model with dtype=torch.float32"
+        if dtype != torch.float32
+        else "lower guidance_scale, or check the weights file"
+    )
+    return NumericalError(
+        f"The {where} came out as NaN or infinity in {str(dtype).removeprefix('torch.')}, so there is no picture; {advice}."
+    )
+
+
+@contextmanager
+def _bar(pipe: Any, progress: bool) -> Iterator[None]:
+    """Show or hide the pipeline's progress bar inside the block."""
+    before = dict(getattr(pipe, "_progress_bar_config", None) or {})
+    pipe.set_progress_bar_config(**{**before, "disable": before.get("disable", False) or not progress})
+    try:
+        yield
+    finally:
+        pipe.set_progress_bar_config(**before)

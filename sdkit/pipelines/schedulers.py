@@ -1,0 +1,106 @@
+"""Short names for diffusers' schedulers, and how to swap one in for a single run.
+
+The design decision: a scheduler is built from the configuration of the one that the pipeline has, so that the noise
+schedule and the prediction type of the checkpoint stay; only the solver changes, and only inside `scheduler_of`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from sdkit.errors import InvalidSettings
+from sdkit.settings import SCHEDULERS
+
+__all__ = ["make_scheduler", "scheduler_name", "scheduler_of"]
+
+# short name → diffusers class and the settings that make it what its name says
+_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
+    "dpm++_karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "heun": ("HeunDiscreteScheduler", {}),
+}
+_SMALLEST_ALPHA_BAR = 2e-5  # stands in for zero where a solver divides by it: a signal of 0.4 %, which nobody sees
+
+
+def _without_zero(config: dict[str, Any]) -> list[float]:
+    """Betas of a zero-terminal-SNR schedule that end just above zero signal, for solvers that cannot start at zero.
+
+    √ᾱ is shifted and stretched linearly as in Lin et al. (arXiv:2305.08891, algorithm 1), with a small end value.
+    """
+    import diffusers
+
+    plain = {**config, "rescale_betas_zero_snr": False}
+    root = diffusers.DDIMScheduler.from_config(plain).alphas_cumprod.double().sqrt()
+    end = _SMALLEST_ALPHA_BAR**0.5
+    root = end + (root - root[-1]) * (root[0] - end) / (root[0] - root[-1])
+    bar = root.square()
+    previous = torch.cat([torch.ones(1, dtype=bar.dtype), bar[:-1]])
+    return (1 - bar / previous).tolist()
+
+
+def make_scheduler(pipe: Any, name: str) -> Any:
+    """A new scheduler for `pipe` by short name, built from the configuration of the one it has.
+
+    Raises
+    ------
+    InvalidSettings
+        If the name is unknown, or the pipeline is a flow-matching one, whose models those solvers cannot run.
+    """
+    import diffusers
+
+    if name not in _CLASSES:
+        raise InvalidSettings(f"The scheduler {name!r} is not known; choose one of {', '.join(SCHEDULERS)}.")
+    config = dict(pipe.scheduler.config)
+    if "FlowMatch" in type(pipe.scheduler).__name__:
+        raise InvalidSettings(
+            f"The scheduler {name!r} cannot run {type(pipe).__name__}, which is a flow-matching model; "
+            "leave the scheduler unset to use the model's own."
+        )
+    class_name, changes = _CLASSES[name]
+    kind = getattr(diffusers, class_name)
+    accepted = inspect.signature(kind.__init__).parameters
+    if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in accepted:
+        changes = {**changes, "trained_betas": _without_zero(config)}
+    elif changes.get("use_karras_sigmas") and config.get("rescale_betas_zero_snr"):
+        # Karras spacing from an infinite first sigma would spend every step on pure noise
+        changes = {**changes, "rescale_betas_zero_snr": False, "trained_betas": _without_zero(config)}
+    return kind.from_config(config, **changes)
+
+
+def scheduler_name(pipe: Any) -> str | None:
+    """Short name of the scheduler that a pipeline has, or None if it has no short name."""
+    found = type(pipe.scheduler).__name__
+    karras = bool(pipe.scheduler.config.get("use_karras_sigmas"))
+    for name, (class_name, changes) in _CLASSES.items():
+        if class_name == found and bool(changes.get("use_karras_sigmas")) == karras:
+            return name
+    return None
+
+
+@contextmanager
+def scheduler_of(pipe: Any, name: str | None) -> Iterator[None]:
+    """Run a pipeline with another scheduler inside the block; the pipeline's own object comes back afterwards.
+
+    With ``None``, or the name of the scheduler that the pipeline has, nothing is swapped.
+    """
+    if name is None or name == scheduler_name(pipe):
+        yield
+        return
+    own = pipe.scheduler
+    pipe.scheduler = make_scheduler(pipe, name)
+    try:
+        yield
+    finally:
+        pipe.scheduler = own

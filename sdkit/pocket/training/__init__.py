@@ -1,0 +1,1 @@
+"""How Pocket is made: scenes, autoencoder, tokenizer, grounding, optimiser, judge. Not used at run time."""

@@ -1,0 +1,67 @@
+"""Training data from seeds: scene number *n* is always the same scene, rendered once, on all processor cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdkit.pocket.world import Scene, objects, random_scene
+
+from .draw import render
+from .presets import Preset
+
+__all__ = ["batches", "masks", "pictures", "scene", "training_scenes"]
+
+
+def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool = True) -> Scene:
+    """Scene `number` of a preset; a share `singles` of scenes is made to hold one object only (the curriculum)."""
+    rng = Random(f"{preset.name}-{training}-{number}")
+    composition = "single" if rng.random() < singles else None
+    return random_scene(rng, objects(preset.objects), training=training, composition=composition)
+
+
+def training_scenes(preset: Preset, shard: int) -> list[Scene]:
+    """The scenes of one shard. The first half of the shards hold mostly single objects: names first, then relations."""
+    singles = 0.7 if shard < preset.shards // 2 else 0.0
+    first = shard * preset.shard
+    return [scene(preset, n, singles=singles) for n in range(first, first + preset.shard)]
+
+
+def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:
+    scenes, side = work
+    return np.stack([(render(s, side).image * 255 + 0.5).astype(np.uint8) for s in scenes])
+
+
+def _outline(scene_: Scene) -> NDArray[np.uint8]:
+    plain = render(Scene(scene_.items, "white"), 32).masks
+    first, second = (plain[:1], plain[1:]) if scene_.relation else (plain, plain[:0])
+    cover = [np.maximum.reduce(part) if part else np.zeros((32, 32), np.float32) for part in (first, second)]
+    return (np.stack(cover).reshape(2, 16, 2, 16, 2).mean((2, 4)) * 255 + 0.5).astype(np.uint8)
+
+
+def masks(scenes: list[Scene]) -> NDArray[np.uint8]:
+    """Where the objects are, `(N, 2, 16, 16)` bytes: the first kind (all of its number), and the second or nothing."""
+    return np.stack([_outline(s) for s in scenes])
+
+
+def pictures(scenes: list[Scene], side: int) -> NDArray[np.uint8]:
+    """Render scenes to `(N, side, side, 3)` bytes."""
+    work = [(scenes[i : i + 256], side) for i in range(0, len(scenes), 256)]
+    cores = min(os.cpu_count() or 1, len(work))
+    if cores < 2:  # also for a handful of scenes, where starting processes costs more than drawing
+        return np.concatenate([_render(w) for w in work])
+    with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        return np.concatenate(list(pool.map(_render, work)))
+
+
+def batches(count: int, size: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Index batches over a shuffled range, dropping the ragged end."""
+    order = rng.permutation(count)
+    for start in range(0, count - size + 1, size):
+        yield order[start : start + size]
