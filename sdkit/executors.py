@@ -21,7 +21,7 @@ from . import __version__
 from .errors import InvalidSettings, SdkitError, WorkerFailed
 from .models.identity import model_name, origin
 from .pictures.metadata import open_picture
-from .pipelines.calls import denoiser_of
+from .pipelines.families import denoiser_of
 from .result import Result
 from .settings import Settings
 

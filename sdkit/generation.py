@@ -27,7 +27,7 @@ from .memory.recovery import Ladder
 from .models.defaults import defaults
 from .models.identity import identity, model_name
 from .pictures.metadata import fingerprint
-from .pipelines.calls import denoiser_of
+from .pipelines.families import denoiser_of, family_of
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
 from .result import Result
@@ -357,7 +357,7 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
     for name in {s.scheduler for s in wanted if s.scheduler} - {scheduler_name(pipe)}:
         make_scheduler(pipe, name)
     for s in wanted:
-        if image is None and s.variation_amount and hasattr(pipe, "transformer"):
+        if image is None and s.variation_amount and "latents" not in family_of(pipe).accepts:
             raise InvalidSettings(f"Variations are not offered for {type(pipe).__name__}; use other seeds.")
         if image is not None:
             if s.variation_amount:

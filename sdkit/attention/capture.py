@@ -22,7 +22,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from sdkit.errors import CannotCapture, InvalidSettings
-from sdkit.pipelines.calls import Call, announced, denoiser_of, inputs_of, replaced
+from sdkit.pipelines.calls import Call, announced, inputs_of, replaced
+from sdkit.pipelines.families import denoiser_of
 from sdkit.pipelines.tokens import Prompt, read_prompt
 
 from .layers import Layer, find_layers, grid_at, reduced

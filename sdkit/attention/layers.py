@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdkit.errors import CannotCapture
-from sdkit.pipelines.calls import denoiser_of
+from sdkit.pipelines.families import denoiser_of
 
 __all__ = ["Layer", "find_layers", "grid_at", "reduced"]
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from sdkit.attention.layers import Layer, find_layers, grid_at
 from sdkit.errors import CannotCapture, InvalidSettings
 from sdkit.generation import generate
-from sdkit.pipelines.calls import denoiser_of, inputs_of, replaced, steered
+from sdkit.pipelines.calls import inputs_of, replaced, steered
+from sdkit.pipelines.families import denoiser_of
 from sdkit.pipelines.tokens import Prompt, read_prompt
 from sdkit.result import Result
 from sdkit.settings import Settings

@@ -17,7 +17,7 @@ import torch
 from sdkit.errors import InvalidSettings
 from sdkit.generation import generate
 from sdkit.pipelines.calls import steered
-from sdkit.pipelines.previews import packed
+from sdkit.pipelines.latents import folded
 from sdkit.result import Result
 from sdkit.traces.probing import around
 from sdkit.traces.trace import PARTS, Trace
@@ -65,8 +65,8 @@ def fork(pipe: DiffusionPipeline, trace: Trace, step: int, *, progress: bool = T
     """
     settings = _check(trace, step, changes)
     begin = settings.replace(**{k: v for k, v in changes.items() if k != "seed"})
-    arrive = _arrive(pipe, trace, step, changes.get("seed"))
-    with around(pipe, _replay(pipe, trace, step)), steered(pipe, arrive):
+    arrive = _arrive(trace, step, changes.get("seed"))
+    with around(pipe, _replay(trace, step)), steered(pipe, arrive):
         made = generate(pipe, begin, trace=True, progress=progress)
     assert made.trace is not None  # noqa: S101 - asked for in the line above
     told = begin.replace(**changes)
@@ -95,7 +95,7 @@ def _check(trace: Trace, step: int, changes: dict[str, Any]) -> Any:
     return settings
 
 
-def _replay(pipe: Any, trace: Trace, step: int) -> Callable[..., Any]:
+def _replay(trace: Trace, step: int) -> Callable[..., Any]:
     """A stand-in for the network that answers out of the trace for some steps, and then lets it speak for itself."""
     answers = trace.guided
     assert answers is not None  # noqa: S101 - _check has seen it
@@ -107,19 +107,19 @@ def _replay(pipe: Any, trace: Trace, step: int) -> Callable[..., Any]:
         if asked > step:
             return own(*args, **kwargs)
         like = args[0] if args else kwargs["hidden_states"]
-        answer = packed(pipe, torch.from_numpy(answers[asked - 1])[None], like)
+        answer = folded(torch.from_numpy(answers[asked - 1])[None], like)
         return (answer.expand(len(like), *answer.shape[1:]),)  # the same for both halves: guidance leaves it as it is
 
     return network
 
 
-def _arrive(pipe: Any, trace: Trace, step: int, seed: int | None) -> Callable[[int, torch.Tensor], torch.Tensor]:
+def _arrive(trace: Trace, step: int, seed: int | None) -> Callable[[int, torch.Tensor], torch.Tensor]:
     """After the last replayed step, put the run where it really was, free of the rounding of the replay."""
 
     def steer(done: int, latents: torch.Tensor) -> torch.Tensor:
         if done != step - 1:
             return latents
-        return packed(pipe, torch.from_numpy(_latents(trace, step, seed))[None], latents)
+        return folded(torch.from_numpy(_latents(trace, step, seed))[None], latents)
 
     return steer
 

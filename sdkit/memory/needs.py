@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sdkit.pipelines.families import widens_decoder
 from sdkit.pipelines.placement import Way
 
 from .sizes import Part
@@ -61,10 +62,8 @@ class Needs:
         if vae is None:
             return 4
         net = self.part("denoiser")
-        xl = net is not None and net.config.get("addition_embed_type") == "text_time"
-        return (
-            4 if xl and self.precision == "float16" and vae.config.get("force_upcast", True) else self.sizes[vae.name]
-        )
+        widens = net is not None and widens_decoder(net.config, vae.config)
+        return 4 if widens and self.precision == "float16" else self.sizes[vae.name]
 
     @property
     def scale(self) -> int:

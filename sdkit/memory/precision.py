@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from sdkit.pipelines.calls import denoiser_of
+from sdkit.pipelines.families import denoiser_of
 
 __all__ = ["widen_what_overflows"]
 

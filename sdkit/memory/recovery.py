@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from sdkit.errors import OutOfMemory
-from sdkit.pipelines.calls import denoiser_of
+from sdkit.pipelines.families import denoiser_of
 from sdkit.pipelines.placement import offload, offloaded, state, tile
 from sdkit.pipelines.run import ran_out
 from sdkit.settings import Settings

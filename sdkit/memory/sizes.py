@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdkit.errors import ModelNotFound
+from sdkit.pipelines.families import role_of
 
 __all__ = ["Part", "measure"]
 
@@ -72,9 +73,7 @@ class Part:
     @property
     def role(self) -> str:
         """One of ``"denoiser"``, ``"autoencoder"``, ``"text"``, ``"other"``."""
-        if self.name in {"unet", "transformer"}:
-            return "denoiser"
-        return "autoencoder" if self.name == "vae" else "text" if self.name.startswith("text_encoder") else "other"
+        return role_of(self.name)
 
 
 def measure(

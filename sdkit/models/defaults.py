@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdkit import pocket
-from sdkit.pipelines.calls import denoiser_of
+from sdkit.pipelines.families import denoiser_of, family_of
+from sdkit.pipelines.latents import scale_of
 
 from .identity import model_name, place_of
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Defaults", "defaults", "distilled"]
 
+_STEPS, _SIDE = 30, 1024  # for a pipeline that says neither
 _FEW_STEPS = 4  # what LCM, Turbo and schnell were trained for: 1 to 8
 
 
@@ -23,7 +25,7 @@ class Defaults:
     """What a run uses where its settings leave a field open."""
 
     steps: int
-    guidance_scale: float
+    guidance_scale: float | None
     width: int
     height: int
     scheduler: str | None
@@ -41,24 +43,31 @@ def defaults(pipe: Any) -> Defaults:
 
     Few-step models, known by their configuration, take 4 steps without guidance.
     """
-    import inspect
-
     from sdkit.pipelines.schedulers import scheduler_name
 
-    size = denoiser_of(pipe).config.get("sample_size") or pipe.default_sample_size  # Flux's transformer does not say it
-    rows, columns = (size, size) if isinstance(size, int) else size
-    scale = pipe.vae_scale_factor
+    columns, rows = _trained_size(pipe)
     own = scheduler_name(pipe)
     place = place_of(pipe)
     if card := pocket.card() if model_name(pipe) == "pocket" else place and pocket.card_of(place):
-        return Defaults(card["steps"], card["guidance_scale"], columns * scale, rows * scale, own)
-    parameters = inspect.signature(type(pipe).__call__).parameters
-    steps, guidance = parameters["num_inference_steps"].default, parameters["guidance_scale"].default
+        return Defaults(card["steps"], card["guidance_scale"], columns, rows, own)
+    family = family_of(pipe)
+    steps, guidance = family.steps or _STEPS, family.guidance_scale
     if distilled(pipe):
         steps = _FEW_STEPS
-        if getattr(denoiser_of(pipe).config, "time_cond_proj_dim", None) is None:  # else guidance is one of its inputs
+        if family.guidance and not getattr(denoiser_of(pipe).config, "time_cond_proj_dim", None):  # else an input
             guidance = 1.0
-    return Defaults(steps, guidance, columns * scale, rows * scale, own)
+    return Defaults(steps, guidance, columns, rows, own)
+
+
+def _trained_size(pipe: Any) -> tuple[int, int]:
+    """Width and height in pixels that the model was trained on, as far as its configuration or its call tells."""
+    scale = scale_of(pipe)
+    size = denoiser_of(pipe).config.get("sample_size") or getattr(pipe, "default_sample_size", None)
+    if size:
+        rows, columns = (size, size) if isinstance(size, int) else size[-2:]
+        return columns * scale, rows * scale
+    side = family_of(pipe).side or _SIDE
+    return side, side
 
 
 def distilled(pipe: Any) -> bool:
@@ -74,4 +83,6 @@ def distilled(pipe: Any) -> bool:
     if kind.startswith("Euler"):
         plain = config.get("prediction_type") == "epsilon" and not config.get("rescale_betas_zero_snr")
         return plain and config.get("timestep_spacing") == "trailing"
-    return type(pipe).__name__ == "FluxPipeline" and not pipe.transformer.config.guidance_embeds
+    if type(pipe).__name__ == "FluxPipeline":
+        return not pipe.transformer.config.guidance_embeds
+    return bool(pipe.config.get("is_distilled", False))  # FLUX.2 Klein

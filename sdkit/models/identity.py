@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sdkit import pocket
-from sdkit.pipelines.calls import denoiser_of
+from sdkit.pipelines.families import denoiser_of
 
 from .checkpoints import HUB_ID
 from .hub import commit_of, hub_id_of

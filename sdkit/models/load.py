@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdkit.memory.plan import Plan, draft
-from sdkit.pipelines.calls import denoiser_of
+from sdkit.pipelines.families import denoiser_of
 
 from .checkpoints import checker_of, unwanted
 from .finding import find

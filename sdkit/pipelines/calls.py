@@ -13,12 +13,15 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
+
+from .families import denoiser_of
+
 __all__ = [
     "Call",
     "Steer",
     "announce",
     "announced",
-    "denoiser_of",
     "inputs_of",
     "no_note_on_torchvision",
     "replaced",
@@ -42,19 +45,19 @@ class Call:
         return bool(getattr(self.pipe, "do_classifier_free_guidance", False))
 
 
+_SAMPLES = ("sample", "hidden_states", "x")
+_TIMES = ("timestep", "t", "timesteps")
 _calls: WeakKeyDictionary[Any, Call] = WeakKeyDictionary()
-
-
-def denoiser_of(pipe: Any) -> Any:
-    """The UNet or transformer of a pipeline."""
-    unet = getattr(pipe, "unet", None)
-    return unet if unet is not None else pipe.transformer
 
 
 def inputs_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, float]:
     """What a pipeline hands to its UNet or transformer: the noisy latents, and the timestep as a number."""
-    sample = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
-    timestep = args[1] if len(args) > 1 else kwargs["timestep"]
+    given = next((kwargs[name] for name in _SAMPLES if name in kwargs), None)
+    sample = args[0] if args else given
+    if isinstance(sample, (list, tuple)):  # Z-Image and its like take a list of pictures
+        sample = torch.stack([part.squeeze(1) if part.ndim == 4 else part for part in sample])
+    named = next((kwargs[name] for name in _TIMES if name in kwargs), 0.0)
+    timestep = args[1] if len(args) > 1 else named
     return sample, float(timestep.flatten()[0]) if hasattr(timestep, "flatten") else float(timestep)
 
 

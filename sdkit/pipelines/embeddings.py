@@ -8,6 +8,7 @@ moves none of them. Pipelines of other families than SD 1.x/2.x and SDXL encode 
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -15,9 +16,10 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from .families import family_of
 from .placement import offloaded
 
-__all__ = ["encode", "encodings"]
+__all__ = ["Texts", "encode", "encodings"]
 
 _KEEP = 64  # encodings a pipeline; 77×768 values in half precision are 0.12 MB each
 _remembered: WeakKeyDictionary[Any, OrderedDict[tuple[Any, ...], dict[str, torch.Tensor]]] = WeakKeyDictionary()
@@ -45,14 +47,26 @@ def _foreign(module: Any) -> bool:
     return any(not getattr(hook, "__module__", "").startswith("transformers.") for hook in hooks)
 
 
-def _encode_one(pipe: Any, text: str) -> dict[str, torch.Tensor]:
-    """Encoding of one text, through the pipeline's own method, under the names that `pipe(...)` takes it by."""
+def _encode_one(pipe: Any, text: str, *, negative: bool = False) -> dict[str, torch.Tensor]:
+    """Encoding of one text, through the pipeline's own method, under the names that `pipe(...)` takes it by.
+
+    What guidance leads away from is encoded as the pipeline does that: some treat it in another way than a prompt.
+    """
+    family = family_of(pipe)
+    own = any((name or "").startswith("negative_") for name in family.encodes)
+    asked: dict[str, Any] = {"device": pipe._execution_device, "num_images_per_prompt": 1}
+    if negative and own:
+        asked |= {"prompt": "", "negative_prompt": text or None, "do_classifier_free_guidance": True}
+    else:
+        asked |= {"prompt": text, "do_classifier_free_guidance": False}
+    accepted = inspect.signature(type(pipe).encode_prompt).parameters
+    second = {name: None for name in accepted if name.startswith("prompt_")}  # the same words for every encoder
     with torch.no_grad():
-        out = pipe.encode_prompt(
-            text, device=pipe._execution_device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-    # SD 1.x/2.x return (positive, negative), SDXL (positive, negative, pooled positive, pooled negative)
-    return {"prompt_embeds": out[0]} | ({"pooled_prompt_embeds": out[2]} if len(out) == 4 else {})
+        out = pipe.encode_prompt(**second, **{name: value for name, value in asked.items() if name in accepted})
+    named = {name: t for name, t in zip(family.encodes, out, strict=True) if name and isinstance(t, torch.Tensor)}
+    if not (negative and own):
+        return {name: tensor for name, tensor in named.items() if not name.startswith("negative_")}
+    return {n.removeprefix("negative_"): t for n, t in named.items() if n.startswith("negative_")}
 
 
 def _recall(pipe: Any, key: tuple[Any, ...], text: str) -> dict[str, torch.Tensor]:
@@ -70,8 +84,10 @@ def _recall(pipe: Any, key: tuple[Any, ...], text: str) -> dict[str, torch.Tenso
 
 def _key(pipe: Any) -> tuple[Any, ...] | None:
     """The fingerprints of all text encoders, for families that we can hand encodings to."""
+    if not family_of(pipe).remembers:
+        return None
     names = [n for n in ("text_encoder", "text_encoder_2") if hasattr(pipe, n)]
-    if not names or not hasattr(pipe, "unet") or any(getattr(pipe, n) is None for n in names):
+    if not names or any(getattr(pipe, n) is None for n in names):
         return None
     prints = [
         _fingerprint(pipe, getattr(pipe, n), getattr(pipe, n.replace("text_encoder", "tokenizer"))) for n in names
@@ -100,32 +116,68 @@ def encode(pipe: Any, prompts: list[str], negative_prompts: list[str] | None) ->
     key = _key(pipe)
     if key is None:
         words: dict[str, Any] = {"prompt": prompts}
-        return words if negative_prompts is None else words | {"negative_prompt": negative_prompts}
+        # no negative prompt is not an empty one: many pipelines treat the two differently
+        if negative_prompts is not None and any(negative_prompts) and family_of(pipe).takes_negative:
+            words["negative_prompt"] = negative_prompts
+        return words
     embeds = _stacked([_recall(pipe, key, p) for p in prompts])
     if negative_prompts is not None:
-        negative = _stacked([_recall(pipe, key, p) for p in negative_prompts])
+        negative = _stacked([_negative(pipe, _recall(pipe, key, p), p) for p in negative_prompts])
         embeds |= {f"negative_{name}": tensor for name, tensor in negative.items()}
     return embeds
+
+
+def _negative(pipe: Any, encoding: dict[str, torch.Tensor], text: str) -> dict[str, torch.Tensor]:
+    """What guidance leads away from; SDXL answers "nothing" with zeros where its configuration says so."""
+    if text or not pipe.config.get("force_zeros_for_empty_prompt", False):
+        return encoding
+    return {name: torch.zeros_like(tensor) for name, tensor in encoding.items()}
 
 
 def _stacked(encodings: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     return {name: torch.cat([e[name] for e in encodings]) for name in encodings[0]}
 
 
-def encodings(pipe: Any, texts: Iterable[str]) -> dict[str, dict[str, torch.Tensor]]:
+Texts = dict[tuple[str, bool], dict[str, torch.Tensor]]
+"""Encoding by text and by whether guidance leads away from it."""
+
+
+def encodings(pipe: Any, texts: Iterable[str], negatives: Iterable[str] = ()) -> Texts:
     """Encoding of each distinct text; each is encoded once here, and not at all where it is remembered.
 
     Parameters
     ----------
     pipe
-        A pipeline of the families SD 1.x, SD 2.x or SDXL.
-    texts
+        A pipeline whose family takes encodings (`Family.encodes`).
+    texts, negatives
         Prompts and negative prompts.
 
     Returns
     -------
     dict
-        For each text its `prompt_embeds` `(1, T, D)`, and for SDXL its `pooled_prompt_embeds` `(1, D)`.
+        For each ``(text, negative)`` its `prompt_embeds` `(1, T, D)` and what else the pipeline wants beside it, such as
+        `pooled_prompt_embeds` `(1, D)` or `prompt_attention_mask` `(1, T)`; all texts of one length.
     """
     key = _key(pipe)
-    return {t: _encode_one(pipe, t) if key is None else _recall(pipe, key, t) for t in dict.fromkeys(texts)}
+    found: Texts = {}
+    for text in dict.fromkeys(texts):
+        found[text, False] = _encode_one(pipe, text) if key is None else _recall(pipe, key, text)
+    for text in dict.fromkeys(negatives):
+        if key is None:
+            found[text, True] = _encode_one(pipe, text, negative=True)
+        else:
+            found[text, True] = _negative(pipe, _recall(pipe, key, text), text)
+    return _of_one_length(found)
+
+
+def _of_one_length(texts: Texts) -> Texts:
+    """Pad encodings with zeros, which their masks leave out, where a family's grow with the words."""
+    longest = max(e["prompt_embeds"].shape[1] for e in texts.values())
+    if all(e["prompt_embeds"].shape[1] == longest for e in texts.values()):
+        return texts
+    return {key: {name: _padded(t, longest) if t.ndim > 1 and "pooled" not in name else t for name, t in e.items()} for key, e in texts.items()}  # fmt: skip
+
+
+def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
+    missing = length - tensor.shape[1]
+    return torch.cat([tensor, tensor.new_zeros(len(tensor), missing, *tensor.shape[2:])], 1)

@@ -6,6 +6,10 @@ import math
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from torch.nn.functional import pixel_shuffle
+
+from .families import family_of
+from .latents import channels_of, scale_of
 
 if TYPE_CHECKING:
     from sdkit.settings import Settings
@@ -45,8 +49,11 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float, *, by_row: bool = False) -
 
 def starting_noise(pipe: Any, s: Settings) -> torch.Tensor:
     """Noise `(1, C, h, w)` in float32 that one picture begins with, turned towards its variation seed."""
-    scale = pipe.vae_scale_factor
-    shape = (1, pipe.vae.config.latent_channels, (s.height or 0) // scale, (s.width or 0) // scale)
+    scale = scale_of(pipe)
+    shape = (1, channels_of(pipe), (s.height or 0) // scale, (s.width or 0) // scale)
+    patched = family_of(pipe).layout == "patches"
+    if patched:
+        shape = (1, shape[1] * 4, shape[2] // 2, shape[3] // 2)
     generator = torch.Generator().manual_seed(s.seed)
     if s.task != "text-to-image":
         torch.randn(shape, generator=generator)  # the pipeline draws the source's encoding first
@@ -54,4 +61,4 @@ def starting_noise(pipe: Any, s: Settings) -> torch.Tensor:
     if s.variation_amount and s.variation_seed is not None:
         other = torch.randn(shape, generator=torch.Generator().manual_seed(s.variation_seed))
         noise = slerp(noise, other, s.variation_amount)
-    return noise
+    return pixel_shuffle(noise, 2) if patched else noise

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from .calls import denoiser_of
+from .families import denoiser_of, role_of
 
 __all__ = ["Way", "by_layers", "offload", "offloaded", "state", "tile"]
 
@@ -88,7 +88,7 @@ def offload(pipe: Any, what: str, device: str) -> None:
             n for n, c in pipe.components.items() if isinstance(c, torch.nn.Module) and not n.startswith("text_encoder")
         ]
         if what == "layers":
-            stays = [n for n in stays if n not in {"unet", "transformer"}]
+            stays = [n for n in stays if role_of(n) != "denoiser"]
         pipe.enable_group_offload(there, exclude_modules=stays, **fine)
 
 

@@ -19,10 +19,12 @@ from PIL import Image
 
 from sdkit.errors import InvalidSettings
 
+from .latents import channels_of, scale_of, unfolded
+
 if TYPE_CHECKING:
     from sdkit.settings import Settings
 
-__all__ = ["decode", "packed", "preview", "rgb_of", "unpacked"]
+__all__ = ["decode", "preview", "rgb_of", "unpacked"]
 
 _fitted: WeakKeyDictionary[Any, NDArray[np.float32]] = WeakKeyDictionary()
 _PICTURES, _GRID = 12, 16  # 12 pictures of 16×16 latents: 3072 equations for some ten unknowns
@@ -46,19 +48,22 @@ def preview(pipe: Any, latents: Any) -> Image.Image:
     Raises
     ------
     InvalidSettings
-        For latents of another shape; Flux's packed ones must go through `unpacked` first.
+        For latents of another shape; those that are carried as tokens must go through `unpacked` first.
     """
     colours = Image.fromarray(np.uint8(np.clip(rgb_of(pipe, latents) * 127.5 + 128, 0, 255)))
-    scale = pipe.vae_scale_factor
+    scale = scale_of(pipe)
     return colours.resize((colours.width * scale, colours.height * scale), Image.Resampling.BICUBIC)
 
 
 def rgb_of(pipe: Any, latents: Any) -> NDArray[np.float32]:
     """Colours ``(h, w, 3)``, about -1 to 1, of latents as for `preview`."""
     values = _single(pipe, latents).float().cpu().numpy()
-    if pipe.vae not in _fitted:
-        _fitted[pipe.vae] = _fit(pipe)
-    matrix = _fitted[pipe.vae]  # (C + 1, 3): the last row is the colour of zero
+    vae = getattr(pipe, "vae", None)
+    if vae is None:  # the model works on pixels
+        return np.moveaxis(values[:3], 0, -1)
+    if vae not in _fitted:
+        _fitted[vae] = _fit(pipe)
+    matrix = _fitted[vae]  # (C + 1, 3): the last row is the colour of zero
     return np.einsum("chw,cr->hwr", values, matrix[:-1]) + matrix[-1]
 
 
@@ -67,35 +72,28 @@ def decode(pipe: Any, latents: Any, *, exact: bool = True) -> Image.Image:
     """The picture of latents, through the autoencoder, or where ``exact=False`` their `preview`, whose parameters it shares."""
     if not exact:
         return preview(pipe, latents)
-    vae = pipe.vae
+    vae = getattr(pipe, "vae", None)
+    if vae is None:
+        return preview(pipe, latents)
     with _full_precision(vae):
         z = _single(pipe, latents)[None].to(pipe._execution_device, vae.dtype)
-        picture: Image.Image = pipe.image_processor.postprocess(
-            vae.decode(_to_autoencoder(vae, z)).sample.float(), output_type="pil"
-        )[0]
+        decoded = vae.decode(_framed(vae, _to_autoencoder(vae, z)), return_dict=False)[0]
+        if decoded.ndim == 5:
+            decoded = decoded[:, :, 0]
+        picture: Image.Image = pipe.image_processor.postprocess(decoded.float(), output_type="pil")[0]
     return picture
 
 
 def unpacked(pipe: Any, latents: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """Latents as ``(B, C, h, w)``; Flux packs them into patches ``(B, P, 4 C)``."""
-    if latents.ndim == 4:
-        return latents
-    spatial: torch.Tensor = pipe._unpack_latents(latents, settings.height, settings.width, pipe.vae_scale_factor)
-    return spatial
-
-
-def packed(pipe: Any, latents: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Latents ``(B, C, h, w)`` in the form, precision and place of `like`, which may be packed."""
-    if like.ndim == 3:
-        latents = pipe._pack_latents(latents, *latents.shape)
-    return latents.to(like)
+    """Latents as ``(B, C, h, w)``; many transformers' pipelines carry them as tokens ``(B, P, D)``."""
+    return unfolded(latents, settings.height or 0, settings.width or 0, scale_of(pipe))
 
 
 def _single(pipe: Any, latents: Any) -> torch.Tensor:
     """The latents as ``(C, h, w)``."""
     tensor = torch.as_tensor(latents)
     tensor = tensor[0] if tensor.ndim == 4 and len(tensor) == 1 else tensor
-    channels = pipe.vae.config.latent_channels
+    channels = channels_of(pipe)
     if tensor.ndim != 3 or len(tensor) != channels:
         raise InvalidSettings(
             f"The latents have shape {tuple(tensor.shape)}; a preview takes one picture's, ({channels}, height, width)."
@@ -106,16 +104,34 @@ def _single(pipe: Any, latents: Any) -> torch.Tensor:
 @torch.no_grad()
 def _fit(pipe: Any) -> NDArray[np.float32]:
     """The matrix ``(C + 1, 3)`` that best gives the mean colour below each latent pixel."""
-    vae, scale = pipe.vae, pipe.vae_scale_factor
-    pictures = _scenes(_GRID * scale)
+    vae = pipe.vae
+    side = _GRID * scale_of(pipe)
+    pictures = _scenes(side)
     with _full_precision(vae):
-        out = vae.encode(pictures.to(pipe._execution_device, vae.dtype))
-        z = out.latents if hasattr(out, "latents") else out.latent_dist.mode()
-        z = _from_autoencoder(vae, z).float().cpu()
-    colours = torch.nn.functional.avg_pool2d(pictures, scale)
+        out = vae.encode(_framed(vae, pictures.to(pipe._execution_device, vae.dtype)))
+        z = _encoded(out)
+        z = _from_autoencoder(vae, z[:, :, 0] if z.ndim == 5 else z).float().cpu()
+    colours = torch.nn.functional.avg_pool2d(pictures, side // z.shape[-1])
     known = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, -1).reshape(-1, z.shape[1] + 1)
     matrix = np.linalg.lstsq(known.numpy(), colours.movedim(1, -1).reshape(-1, 3).numpy(), rcond=None)[0]
     return np.asarray(matrix, dtype=np.float32)
+
+
+def _encoded(out: Any) -> torch.Tensor:
+    """The latents in whatever an autoencoder's encoder answers with; its mean where it answers with a distribution."""
+    for name in ("latents", "latent"):
+        if hasattr(out, name):
+            return getattr(out, name)
+    return out.latent_dist.mode()
+
+
+def _framed(vae: Any, tensor: torch.Tensor) -> torch.Tensor:
+    """With an axis of one frame, for autoencoders of films."""
+    return tensor.unsqueeze(2) if _has_time(vae) else tensor
+
+
+def _has_time(vae: Any) -> bool:
+    return any(isinstance(m, torch.nn.Conv3d) for m in vae.modules())
 
 
 def _scenes(side: int) -> torch.Tensor:
@@ -149,18 +165,38 @@ def _full_precision(vae: Any) -> Iterator[None]:
 def _statistics(vae: Any, like: torch.Tensor) -> tuple[Any, Any, float]:
     """Mean, deviation and factor between an autoencoder's latents and the pipeline's."""
     config = vae.config
+    factor = getattr(config, "scaling_factor", None) or 1.0
     mean, std = getattr(config, "latents_mean", None), getattr(config, "latents_std", None)
     if mean is not None and std is not None:
         shape = (1, -1, *(1,) * (like.ndim - 2))
-        return like.new_tensor(mean).view(shape), like.new_tensor(std).view(shape), config.scaling_factor
-    return getattr(config, "shift_factor", None) or 0.0, 1.0, config.scaling_factor
+        return like.new_tensor(mean).view(shape), like.new_tensor(std).view(shape), factor
+    return getattr(config, "shift_factor", None) or 0.0, 1.0, factor
 
 
 def _to_autoencoder(vae: Any, z: torch.Tensor) -> torch.Tensor:
+    if getattr(vae, "bn", None) is not None:  # FLUX.2 normalises patches of 2×2 latent pixels by running statistics
+        mean, std = _running(vae, z)
+        return _patched_back(_patched(z) * std + mean)
     mean, std, factor = _statistics(vae, z)
     return z * std / factor + mean
 
 
 def _from_autoencoder(vae: Any, z: torch.Tensor) -> torch.Tensor:
+    if getattr(vae, "bn", None) is not None:
+        mean, std = _running(vae, z)
+        return _patched_back((_patched(z) - mean) / std)
     mean, std, factor = _statistics(vae, z)
     return (z - mean) * factor / std
+
+
+def _running(vae: Any, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    mean = vae.bn.running_mean.view(1, -1, 1, 1).to(like)
+    return mean, (vae.bn.running_var.view(1, -1, 1, 1) + vae.config.batch_norm_eps).sqrt().to(like)
+
+
+def _patched(z: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pixel_unshuffle(z, 2)
+
+
+def _patched_back(z: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.pixel_shuffle(z, 2)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +22,8 @@ from sdkit.errors import NumericalError, OutOfMemory
 
 from .calls import announce, no_note_on_torchvision, replaced, steer
 from .embeddings import encode
+from .families import denoiser_of, family_of
+from .latents import laid_out
 from .noise import starting_noise
 from .previews import decode, unpacked
 from .schedulers import scheduler_of
@@ -84,7 +86,8 @@ class Run:
                 _adding(self.pipe.scheduler, None if self.image is None else self.noise),
             ):
                 try:
-                    out = runner(**self._arguments(first), output_type="np", callback_on_step_end=self._after_step)
+                    with self._stepping(runner) as told:
+                        out = runner(**self._arguments(runner, first), **told, output_type="np")
                 except RuntimeError as error:
                     if ran_out(error):
                         raise OutOfMemory(str(error), decoding=self.denoised) from None
@@ -93,9 +96,9 @@ class Run:
                     self.pipe.maybe_free_model_hooks()
         pixels = np.asarray(out.images)  # (B, H, W, 3) in 0..1
         if not np.isfinite(pixels).all():
-            raise _numerical("picture", self.pipe.vae.dtype)
+            raise _numerical("picture", getattr(self.pipe, "vae", denoiser_of(self.pipe)).dtype)
         flagged = getattr(out, "nsfw_content_detected", None) or [False] * len(pixels)
-        pictures = [self._finished(p) for p in runner.image_processor.numpy_to_pil(pixels)]
+        pictures = [self._finished(p) for p in _pictures(pixels)]
         assert self.latents is not None  # noqa: S101 - a run has at least one step
         latents = unpacked(runner, self.latents, first).detach().cpu().float().numpy()
         return [(p, lat, bool(flag)) for p, lat, flag in zip(pictures, latents, flagged, strict=True)]
@@ -110,18 +113,42 @@ class Run:
         runner.set_progress_bar_config(**self.pipe._progress_bar_config)
         return runner
 
-    def _arguments(self, first: Settings) -> dict[str, Any]:
+    @contextmanager
+    def _stepping(self, runner: Any) -> Iterator[dict[str, Any]]:
+        """Hear of every step: by the pipeline's callback or, where it has none, at the scheduler's."""
+        family = family_of(runner)
+        self._done = 0
+        if family.tells_steps:
+            yield {"callback_on_step_end": self._after_step}
+            return
+        own = runner.scheduler.step
+
+        @wraps(own)  # pipelines look at the signature of step to see what it accepts
+        def step(*args: Any, **kwargs: Any) -> Any:
+            out = own(*args, **kwargs)
+            latents = self._after_step(runner, self._done, None, {"latents": out[0]})["latents"]
+            self._done += 1
+            if isinstance(out, tuple):
+                return (latents, *out[1:])
+            out.prev_sample = latents
+            return out
+
+        with replaced(runner.scheduler, "step", step):
+            yield {}
+
+    def _arguments(self, runner: Any, first: Settings) -> dict[str, Any]:
         generators = [torch.Generator().manual_seed(s.seed) for s in self.wanted]
-        guided = (first.guidance_scale or 0) > 1
+        family = family_of(runner)
         words = self.embeds or encode(
-            self.pipe, [s.prompt for s in self.wanted], [s.negative_prompt for s in self.wanted] if guided else None
+            self.pipe,
+            [s.prompt for s in self.wanted],
+            [s.negative_prompt for s in self.wanted] if (first.guidance_scale or 0) > 1 else None,
         )
-        arguments = {
-            **words,
-            "num_inference_steps": first.steps,
-            "guidance_scale": first.guidance_scale,
-            "generator": generators,
-        }
+        arguments = {**words, "num_inference_steps": first.steps, "generator": generators}
+        if family.guidance is not None and first.guidance_scale is not None:
+            arguments[family.guidance] = first.guidance_scale
+        if "use_resolution_binning" in family.accepts:
+            arguments["use_resolution_binning"] = False  # the size is the one that was asked for
         size = (first.width or 0, first.height or 0)
         if self.image is None:
             arguments |= {"width": size[0], "height": size[1]}
@@ -140,7 +167,8 @@ class Run:
         return arguments
 
     def _placed(self, noise: torch.Tensor) -> torch.Tensor:
-        return noise.to(self.pipe._execution_device, self.pipe.unet.dtype)
+        placed = noise.to(self.pipe._execution_device, denoiser_of(self.pipe).dtype)
+        return laid_out(placed, family_of(self.pipe).layout)
 
     def _finished(self, picture: Image.Image) -> Image.Image:
         """What the mask keeps is taken from the original: the autoencoder alone would soften it."""
@@ -148,7 +176,7 @@ class Run:
 
     def _after_step(self, runner: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
         self.latents = steer(runner, step, tensors["latents"])
-        total = runner.num_timesteps
+        total = getattr(runner, "num_timesteps", None) or len(runner.scheduler.timesteps)
         self.denoised = step + 1 == total
         if step + 1 == total and not torch.isfinite(self.latents).all():
             raise _numerical("latents", self.latents.dtype)
@@ -156,6 +184,11 @@ class Run:
             latents = unpacked(runner, self.latents, self.wanted[0])
             self.on_step(step + 1, total, partial(decode, runner, latents[:1]))
         return {"latents": self.latents}
+
+
+def _pictures(pixels: np.ndarray) -> list[Image.Image]:
+    """Pictures from pixels ``(B, H, W, 3)`` in 0..1, rounded as diffusers rounds them."""
+    return [Image.fromarray(p) for p in (pixels * 255).round().astype(np.uint8)]
 
 
 def _adding(scheduler: Any, noise: torch.Tensor | None) -> AbstractContextManager[None]:

@@ -16,6 +16,8 @@ import torch
 from sdkit.errors import InvalidSettings
 from sdkit.settings import SCHEDULERS
 
+from .families import is_flow
+
 __all__ = ["make_scheduler", "scheduler_name", "scheduler_of"]
 
 # short name → diffusers class and the settings that make it what its name says
@@ -63,7 +65,7 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     if name not in _CLASSES:
         raise InvalidSettings(f"The scheduler {name!r} is not known; choose one of {', '.join(SCHEDULERS)}.")
     config = dict(pipe.scheduler.config)
-    if "FlowMatch" in type(pipe.scheduler).__name__:
+    if is_flow(pipe.scheduler):
         raise InvalidSettings(
             f"The scheduler {name!r} cannot run {type(pipe).__name__}, which is a flow-matching model; "
             "leave the scheduler unset to use the model's own."

@@ -22,6 +22,7 @@ import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sdkit.errors import InvalidSettings
+from sdkit.pipelines.families import is_flow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,7 @@ def kind_of(scheduler: Any) -> str:
     InvalidSettings
         For a kind that is not in the table above.
     """
-    if "FlowMatch" in type(scheduler).__name__:
+    if is_flow(scheduler):
         return "flow"
     named = scheduler.config.get("prediction_type", "epsilon")
     if named not in _KINDS:
@@ -79,7 +80,7 @@ def level(scheduler: Any, timestep: Any) -> tuple[float, float]:
     if hasattr(scheduler, "_sigma_to_alpha_sigma_t"):
         alpha, sigma = scheduler._sigma_to_alpha_sigma_t(sigma)
         return float(alpha), float(sigma)
-    return (1 - float(sigma) if "FlowMatch" in type(scheduler).__name__ else 1.0), float(sigma)
+    return (1 - float(sigma) if is_flow(scheduler) else 1.0), float(sigma)
 
 
 def clean(kind: str, prediction: Array, x: Array, alpha: float, sigma: float) -> Array:

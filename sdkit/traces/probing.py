@@ -11,7 +11,8 @@ from contextlib import ExitStack, contextmanager
 from functools import wraps
 from typing import Any
 
-from sdkit.pipelines.calls import denoiser_of, replaced
+from sdkit.pipelines.calls import replaced
+from sdkit.pipelines.families import denoiser_of
 
 __all__ = ["around"]
 

@@ -6,7 +6,7 @@ A frame at a keyframe is the picture that `generate()` makes of its settings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,8 @@ from PIL import Image
 
 from sdkit.generation import chunks
 from sdkit.memory.recovery import Ladder
-from sdkit.pipelines.embeddings import encodings
+from sdkit.pipelines.embeddings import Texts, encodings
+from sdkit.pipelines.families import denoiser_of
 from sdkit.pipelines.noise import starting_noise
 from sdkit.pipelines.run import Run, lock_of
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Frame", "Texts", "render", "texts_of"]
 
-Texts = Mapping[str, Mapping[str, torch.Tensor]]
 """Encodings by text, see `embeddings.encodings`."""
 
 
@@ -45,7 +45,7 @@ class Frame(NamedTuple):
 def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts:
     """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
     guided = [s.negative_prompt for s in corners if any((c.guidance_scale or 0) > 1 for c in corners)]
-    return encodings(pipe, [*(s.prompt for s in corners), *guided])
+    return encodings(pipe, [s.prompt for s in corners], guided)
 
 
 def render(
@@ -56,7 +56,7 @@ def render(
     Parameters
     ----------
     pipe
-        A pipeline of the families SD 1.x, SD 2.x or SDXL.
+        A pipeline that takes encodings and noise (`Family.walks`).
     recipes
         One for each frame, of one size. Those with equal guidance and strength share one call of the pipeline.
     image
@@ -97,13 +97,24 @@ def render(
 
 def _embeds(pipe: Any, recipes: Sequence[Recipe], texts: Texts, *, guided: bool) -> dict[str, torch.Tensor]:
     """Text encodings ``(B, T, D)`` of some frames, under the names that ``pipe(...)`` takes them by."""
-    names = next(iter(texts.values()))
-    embeds = {n: _stacked(pipe, [_words(r, [texts[s.prompt][n] for s in r.corners]) for r in recipes]) for n in names}
-    if guided:
+    embeds: dict[str, torch.Tensor] = {}
+    for negative in (False, True) if guided else (False,):
+        names = next(encoding for (_, side), encoding in texts.items() if side == negative)
         for n in names:
-            rows = [_words(r, [texts[s.negative_prompt][n] for s in r.corners]) for r in recipes]
-            embeds[f"negative_{n}"] = _stacked(pipe, rows)
+            corners = [[texts[_side(s, negative=negative)][n] for s in r.corners] for r in recipes]
+            embeds[f"negative_{n}" if negative else n] = _stacked(pipe, n, recipes, corners)
     return embeds
+
+
+def _side(s: Settings, *, negative: bool) -> tuple[str, bool]:
+    return (s.negative_prompt if negative else s.prompt), negative
+
+
+def _stacked(pipe: Any, name: str, recipes: Sequence[Recipe], corners: list[list[torch.Tensor]]) -> torch.Tensor:
+    if "mask" in name:  # what any corner says is read: a mask has no half
+        return torch.cat([torch.stack([*some]).amax(0) for some in corners])
+    rows = [_words(recipe, some) for recipe, some in zip(recipes, corners, strict=True)]
+    return torch.cat(rows).to(pipe._execution_device, denoiser_of(pipe).dtype)
 
 
 def _words(recipe: Recipe, corners: list[torch.Tensor]) -> torch.Tensor:
@@ -112,10 +123,6 @@ def _words(recipe: Recipe, corners: list[torch.Tensor]) -> torch.Tensor:
     if recipe.words == "aligned" and corners[0].ndim == 3:
         corners = align(corners)
     return blend(WORD_PATHS[recipe.words], corners, recipe.at)
-
-
-def _stacked(pipe: Any, rows: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat(rows).to(pipe._execution_device, pipe.unet.dtype)
 
 
 def _noise(pipe: Any, recipe: Recipe) -> torch.Tensor:

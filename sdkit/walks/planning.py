@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import InvalidSettings
 from sdkit.generation import batch_for, complete, warn_about_words
+from sdkit.pipelines.families import family_of
 from sdkit.result import Result
 from sdkit.settings import Settings
 
@@ -61,9 +62,9 @@ def corners_of(
     pipe: Any, keyframes: Sequence[Settings], image: Image.Image | None, changes: dict[str, Any]
 ) -> list[Settings]:
     """The complete settings of every keyframe, if one walk can hold them all."""
-    if not hasattr(pipe, "unet"):
+    if not family_of(pipe).walks:
         raise InvalidSettings(
-            f"Walks need a pipeline with a UNet (SD 1.x, SD 2.x, SDXL), and this is a {type(pipe).__name__}; load one of those."
+            f"Walks need a pipeline that takes text encodings and noise from outside, and {type(pipe).__name__} is not known to; load another model."
         )
     wanted = complete(pipe, list(keyframes), image=image, **changes)
     warn_about_words(pipe, wanted, stacklevel=4)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from torch import nn
 
-from sdkit.pipelines.calls import denoiser_of, steered
+from sdkit.pipelines.calls import steered
+from sdkit.pipelines.families import denoiser_of
 
 __all__ = ["on_one_core", "stoppable"]
 

@@ -1,0 +1,270 @@
+"""What kind of model a pipeline holds: one frozen description, asked by everything that would otherwise guess.
+
+The one decision: **most of a family is read off its pipeline**: its call's parameters, its parts and their configurations.
+What no inspection tells stands in one table, `_ROWS`, a row for each class that differs. So a pipeline that nobody here has
+heard of gets generic answers, and a new family is a row (often none) and a stand-in in `tests/families.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from types import MappingProxyType
+from typing import Any, Final
+
+from sdkit.errors import InvalidSettings
+
+__all__ = [
+    "DENOISERS",
+    "Family",
+    "Reading",
+    "denoiser_of",
+    "family_of",
+    "is_flow",
+    "role_of",
+    "widens_decoder",
+]
+
+DENOISERS: Final = ("unet", "transformer", "decoder", "decoder_unet", "prior_prior")
+"""Names that pipelines give to the network that denoises, in the order in which they are looked for."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How one tokenizer's tokens stand in the sequence that the denoiser reads."""
+
+    tokenizer: str  # the pipeline's attribute
+    length: int | None  # tokens that it takes there; None for what others leave
+
+
+@dataclass(frozen=True)
+class Family:
+    """What is the same for all pipelines of one class.
+
+    Parameters
+    ----------
+    pipeline
+        Name of the diffusers class.
+    accepts
+        Parameters of its ``__call__``.
+    steps, side, guidance_scale
+        The defaults of that call; None where it has no such parameter.
+    guidance
+        The parameter that sets classifier-free guidance, ``"guidance_scale"`` or ``"true_cfg_scale"``; None without one.
+    needs_negative
+        Guidance runs only together with a negative prompt.
+    embedded
+        ``guidance_scale`` is an input of the network, and no second pass is made for it.
+    encodes
+        Names, in the order in which ``encode_prompt`` returns them, by which encodings can be handed back (None for
+        what is not handed back); empty where the pipeline must be given words.
+    remembers
+        Encodings are remembered from run to run: they depend on the text encoders alone.
+    sequence
+        Where tokens stand, tokenizer by tokenizer.
+    layout
+        How ``latents=`` are handed in: ``"plain"`` as ``(B, C, h, w)``; ``"tokens"`` of 2×2 latent pixels, ``(B, P, 4 C)``;
+        or ``"patches"``, ``(B, 4 C, h/2, w/2)``, in which shape their noise is drawn, too.
+    text_first
+        In a joint sequence the words come before the patches; None without joint attention.
+    negates
+        The pipeline turns the sign of what the network says before the solver sees it.
+    extrapolates
+        Guidance starts from the prediction with the words: ``c + g·(c - u)``, so 0 switches it off.
+    conditional_first
+        In a doubled batch the half with the words is the first.
+    """
+
+    pipeline: str
+    accepts: frozenset[str]
+    steps: int | None = None
+    side: int | None = None
+    guidance_scale: float | None = None
+    guidance: str | None = None
+    needs_negative: bool = False
+    embedded: bool = False
+    encodes: tuple[str | None, ...] = ()
+    remembers: bool = False
+    sequence: tuple[Reading, ...] = ()
+    layout: str = "plain"
+    text_first: bool | None = None
+    negates: bool = False
+    extrapolates: bool = False
+    conditional_first: bool = False
+
+    @property
+    def tells_steps(self) -> bool:
+        """Whether the pipeline calls back after each step with latents."""
+        return "callback_on_step_end" in self.accepts
+
+    @property
+    def takes_negative(self) -> bool:
+        """Whether a negative prompt can be handed over at all."""
+        return "negative_prompt" in self.accepts
+
+    @property
+    def walks(self) -> bool:
+        """Whether encodings and noise can be handed in, which is what lies between two pictures."""
+        return bool(self.encodes) and "latents" in self.accepts
+
+    def guided(self, guidance_scale: float | None, negative_prompt: str = "") -> bool:
+        """Whether a run with these settings asks the network a second time, without the words."""
+        if self.guidance is None or guidance_scale is None or self.embedded:
+            return False
+        if self.needs_negative and not negative_prompt:
+            return False
+        return guidance_scale > (0 if self.extrapolates else 1)
+
+
+_POOLED: Final = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+_PLAIN: Final = _POOLED[:2]
+_MASKED: Final = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+_FLUX: Final = ("prompt_embeds", "pooled_prompt_embeds", None)
+_QWEN: Final = ("prompt_embeds", "prompt_embeds_mask")
+_CLIP: Final = (Reading("tokenizer", None),)
+_T5_LAST: Final = (Reading("tokenizer_2", None),)
+
+_ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "StableDiffusionPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionImg2ImgPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionInpaintPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionPAGPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
+        "LongCatImagePipeline": {"layout": "tokens"},
+        "LatentConsistencyModelPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP, "embedded": True},
+        "StableDiffusionXLPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionXLImg2ImgPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionXLInpaintPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionXLPAGPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
+        "StableDiffusion3Pipeline": {
+            "encodes": _POOLED,
+            "sequence": (Reading("tokenizer", 77), Reading("tokenizer_3", None)),
+            "text_first": False,
+        },
+        "FluxPipeline": {
+            "layout": "tokens",
+            "encodes": _FLUX,
+            "sequence": _T5_LAST,
+            "text_first": True,
+            "embedded": True,
+        },
+        "FluxKontextPipeline": {
+            "layout": "tokens",
+            "encodes": _FLUX,
+            "sequence": _T5_LAST,
+            "text_first": True,
+            "embedded": True,
+        },
+        "Flux2Pipeline": {
+            "layout": "patches",
+            "encodes": ("prompt_embeds", None),
+            "text_first": True,
+            "embedded": True,
+        },
+        "Flux2KleinPipeline": {"layout": "patches", "encodes": ("prompt_embeds", None), "text_first": True},
+        "Flux2KleinKVPipeline": {"layout": "patches", "encodes": ("prompt_embeds", None), "text_first": True},
+        "PixArtAlphaPipeline": {"encodes": _MASKED},
+        "PixArtSigmaPipeline": {"encodes": _MASKED},
+        "SanaPipeline": {"encodes": _MASKED},
+        "SanaSprintPipeline": {"encodes": _MASKED[:2], "embedded": True},
+        "AuraFlowPipeline": {"encodes": _MASKED},
+        "PRXPipeline": {"encodes": _MASKED},
+        "Kandinsky3Pipeline": {
+            "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),
+        },
+        "CogView3PlusPipeline": {"encodes": _PLAIN},
+        "CogView4Pipeline": {"encodes": _PLAIN},
+        "KolorsPipeline": {"encodes": _POOLED},
+        "OvisImagePipeline": {"layout": "tokens", "encodes": (*_PLAIN, None, None)},
+        "BriaPipeline": {"layout": "tokens", "encodes": (*_PLAIN, None)},
+        "ChromaPipeline": {
+            "layout": "tokens",
+            "encodes": (
+                "prompt_embeds",
+                None,
+                "prompt_attention_mask",
+                *("negative_prompt_embeds", None, "negative_prompt_attention_mask"),
+            ),
+        },
+        "QwenImagePipeline": {
+            "layout": "tokens",
+            "encodes": _QWEN,
+            "guidance": "true_cfg_scale",
+            "needs_negative": True,
+        },
+        "QwenImage21Pipeline": {"guidance": "true_cfg_scale", "needs_negative": True},
+        "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN},
+        "ZImagePipeline": {"extrapolates": True, "conditional_first": True, "negates": True},
+        "Krea2Pipeline": {"layout": "tokens", "encodes": _QWEN, "extrapolates": True},
+        "Lumina2Pipeline": {"encodes": _MASKED, "negates": True},
+        "HiDreamImagePipeline": {"negates": True},
+    }
+)
+
+
+def family_of(pipe: Any) -> Family:
+    """The description of a pipeline's family, found once for its class."""
+    kind: Any = type(pipe)
+    return _described(kind)
+
+
+@cache
+def _described(kind: Any) -> Family:
+    parameters = inspect.signature(kind.__call__).parameters
+    accepts = frozenset(parameters)
+    row = dict(_ROWS.get(kind.__name__, {}))
+    guidance = row.get("guidance") or ("guidance_scale" if "guidance_scale" in accepts else None)
+    found = Family(
+        kind.__name__,
+        accepts,
+        steps=_number(parameters, "num_inference_steps"),
+        side=_number(parameters, "height"),
+        guidance_scale=None if guidance is None else _number(parameters, guidance),
+        guidance=guidance,
+    )
+    return replace(found, **row)
+
+
+def _number(parameters: Mapping[str, inspect.Parameter], name: str) -> Any:
+    value = parameters[name].default if name in parameters else None
+    return value if isinstance(value, (int, float)) else None
+
+
+def denoiser_of(pipe: Any) -> Any:
+    """The network of a pipeline that denoises.
+
+    Raises
+    ------
+    InvalidSettings
+        If it has none that is known by name.
+    """
+    for name in DENOISERS:
+        network = getattr(pipe, name, None)
+        if network is not None:
+            return network
+    raise InvalidSettings(
+        f"{type(pipe).__name__} has no network under a known name ({', '.join(DENOISERS)}); "
+        "use a text-to-image pipeline of diffusers."
+    )
+
+
+def role_of(part: str) -> str:
+    """What a part of a pipeline is for: ``"denoiser"``, ``"autoencoder"``, ``"text"`` or ``"other"``."""
+    if part in DENOISERS:
+        return "denoiser"
+    if part in {"vae", "vqgan", "movq"}:
+        return "autoencoder"
+    return "text" if part.startswith("text_encoder") else "other"
+
+
+def is_flow(scheduler: Any) -> bool:
+    """Whether a scheduler solves flow matching: ``x = (1 - σ)·x0 + σ·eps``."""
+    flow = scheduler.config.get("use_flow_sigmas") or scheduler.config.get("prediction_type") == "flow_prediction"
+    return bool("FlowMatch" in type(scheduler).__name__ or flow)
+
+
+def widens_decoder(denoiser: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> bool:
+    """Whether the pipeline widens its autoencoder, which overflows in half precision (SDXL's does, by configurations)."""
+    return denoiser.get("addition_embed_type") == "text_time" and bool(autoencoder.get("force_upcast", True))
