@@ -213,7 +213,7 @@ def make(
             traces.update(zip(some, recorder.traces, strict=True))
 
     with lock_of(pipe), torch.no_grad():
-        for chunk in chunks(wanted, size):
+        for chunk in chunks(pipe, wanted, size):
             ladder.climb(chunk, attempt)
     order = range(len(wanted))
     warn_of_flags(done[i][2] for i in order)
@@ -357,7 +357,7 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
     for name in {s.scheduler for s in wanted if s.scheduler} - {scheduler_name(pipe)}:
         make_scheduler(pipe, name)
     for s in wanted:
-        if image is None and s.variation_amount and "latents" not in family_of(pipe).accepts:
+        if image is None and s.variation_amount and not family_of(pipe).steerable:
             raise InvalidSettings(f"Variations are not offered for {type(pipe).__name__}; use other seeds.")
         if image is not None:
             if s.variation_amount:
@@ -430,11 +430,15 @@ def warn_of_flags(flags: Iterable[bool], *, stacklevel: int = 4) -> None:
         )
 
 
-def chunks(wanted: Sequence[Settings], size: int) -> Iterator[list[int]]:
-    """Indices of pictures that can share one call."""
+def chunks(pipe: Any, wanted: Sequence[Settings], size: int) -> Iterator[list[int]]:
+    """Indices of pictures that can share one call of the pipeline."""
+    family = family_of(pipe)
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, s in enumerate(wanted):
-        groups.setdefault(tuple(getattr(s, f) for f in _SHARED), []).append(i)
+        alone = () if family.mixes else (s.prompt, s.negative_prompt)
+        # some pipelines take no negative prompt for another thing than an empty one
+        key = (*(getattr(s, f) for f in _SHARED), family.remembers or bool(s.negative_prompt), *alone)
+        groups.setdefault(key, []).append(i)
     for group in groups.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+        for start in range(0, len(group), size if family.batches else 1):
+            yield group[start : start + size] if family.batches else group[start : start + 1]

@@ -23,7 +23,8 @@ from torch.utils.hooks import RemovableHandle
 
 from sdkit.errors import CannotCapture, InvalidSettings
 from sdkit.pipelines.calls import Call, announced, inputs_of, replaced
-from sdkit.pipelines.families import denoiser_of
+from sdkit.pipelines.families import denoiser_of, family_of
+from sdkit.pipelines.latents import grid_of, scale_of
 from sdkit.pipelines.tokens import Prompt, read_prompt
 
 from .layers import Layer, find_layers, grid_at, reduced
@@ -176,11 +177,7 @@ class Capture:
     def _begin(self, call: Call | None, sample: Tensor, kwargs: dict[str, Any]) -> Record:
         guided = call is not None and call.guided
         count = len(sample) // 2 if guided else len(sample)
-        if "img_ids" in kwargs:  # Flux packs 2×2 latents into one patch and tells where each stands
-            rows, columns = (int(n) + 1 for n in kwargs["img_ids"].reshape(-1, 3)[:, 1:].amax(0))
-            size = (rows * 2, columns * 2)
-        else:
-            size = (int(sample.shape[-2]), int(sample.shape[-1]))
+        size = grid_of(sample, kwargs)
         text = kwargs.get("encoder_hidden_states")
         length = int(text.shape[1]) if isinstance(text, Tensor) else 0
         texts = call.prompts if call else ()
@@ -189,19 +186,20 @@ class Capture:
             call=call,
             prompts=[self._prompt(text, length) for text in prompts],
             latents=size,
-            scale=int(self.pipe.vae_scale_factor),
+            scale=scale_of(self.pipe),
             guided=guided,
         )
 
     def _prompt(self, text: str, length: int) -> Prompt:
         """The prompt's tokens; without words where the sequence is not what the pipeline's tokenizers make."""
-        pipe = self.pipe
-        tokenizers = [(pipe.tokenizer, pipe.tokenizer.model_max_length)]
-        if getattr(pipe, "tokenizer_3", None) is not None:
-            tokenizers.append((pipe.tokenizer_3, length - tokenizers[0][1]))
-        elif getattr(pipe, "transformer", None) is not None and getattr(pipe, "tokenizer_2", None) is not None:
-            tokenizers = [(pipe.tokenizer_2, length)]
-        fits = text and sum(n for _, n in tokenizers) == length
+        tokenizers = []
+        left = length
+        for reading in family_of(self.pipe).sequence:
+            tokenizer = getattr(self.pipe, reading.tokenizer)
+            here = left if reading.rest else int(tokenizer.model_max_length)
+            tokenizers.append((tokenizer, here))
+            left -= here
+        fits = text and tokenizers and left == 0
         return read_prompt(tokenizers, text) if fits else Prompt(text, (), length, (), tuple(range(length)))
 
     def _after_network(self, *_: Any) -> None:
@@ -315,7 +313,7 @@ class Capture:
         count
             Pictures.
         """
-        scale = int(self.pipe.vae_scale_factor)
+        scale = scale_of(self.pipe)
         if tokens is None:
             tokens = int(self.pipe.tokenizer.model_max_length)
         total, groups = 0, {}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdkit.errors import CannotCapture
-from sdkit.pipelines.families import denoiser_of
+from sdkit.pipelines.families import Family, denoiser_of, family_of
 
 __all__ = ["Layer", "find_layers", "grid_at", "reduced"]
 
@@ -61,17 +61,16 @@ def find_layers(pipe: Any) -> tuple[Layer, ...]:
     Raises
     ------
     CannotCapture
-        If the pipeline has neither, or one module works in a way that cannot be read; the module is named.
+        If one module works in a way that cannot be read; the module is named.
     """
-    if getattr(pipe, "unet", None) is None and getattr(pipe, "transformer", None) is None:
-        raise CannotCapture(f"{type(pipe).__name__} has no UNet and no transformer, so there is no attention to read.")
     network = denoiser_of(pipe)
     if hasattr(network, "_orig_mod"):
         raise CannotCapture(
             f"The {type(network._orig_mod).__name__} is compiled, and compiled layers do not show their attention; "
             "capture with the pipeline as it was before torch.compile."
         )
-    layers = tuple(_joint(network) if getattr(pipe, "unet", None) is None else _unet(network))
+    crossing = hasattr(network, "down_blocks")
+    layers = tuple(_crossing(network) if crossing else _joint(network, family_of(pipe)))
     if not layers:
         raise CannotCapture(f"{type(network).__name__} has no attention layers that sdkit knows.")
     return layers
@@ -84,7 +83,7 @@ def _check(name: str, module: Any) -> None:
         )
 
 
-def _unet(unet: Any) -> Iterator[Layer]:
+def _crossing(unet: Any) -> Iterator[Layer]:
     depth = len(unet.config.block_out_channels) - 1
     order = {"down_blocks": 0, "mid_block": 1, "up_blocks": 2}
     found = [(name, m) for name, m in unet.named_modules() if type(m).__name__ in _MODULES]
@@ -102,13 +101,15 @@ def _unet(unet: Any) -> Iterator[Layer]:
         yield Layer(name, module, "cross" if crossing else "self", stage, level)
 
 
-def _joint(transformer: Any) -> Iterator[Layer]:
-    text_first = "Flux" in type(transformer).__name__
-    if not text_first and type(transformer).__name__ != "SD3Transformer2DModel":
+def _joint(network: Any, family: Family) -> Iterator[Layer]:
+    if family.text_first is None or not family.sequence:
         raise CannotCapture(
-            f"{type(transformer).__name__} is not a transformer that sdkit knows; it reads UNets, Stable Diffusion 3 and Flux."
+            f"It is not known where the words stand in the attention of {family.pipeline}; attention can be read of "
+            "models whose words are apart from their pictures, or which `sdkit.pipelines.families` describes."
         )
-    for name, module in transformer.named_modules():
+    halvings = int(network.config.get("patch_size") or 1).bit_length() - 1  # what its first layer folds
+    level = halvings - 1 if halvings or network.config.get("pos_embed_max_size") else 0
+    for name, module in network.named_modules():
         if type(module).__name__ in _MODULES and name.split(".")[-1] == "attn":
             _check(name, module)
-            yield Layer(name, module, "joint", "block", 0, text_first)
+            yield Layer(name, module, "joint", "block", level, family.text_first)

@@ -16,7 +16,8 @@ import torch
 
 from sdkit.errors import InvalidSettings
 from sdkit.generation import generate
-from sdkit.pipelines.calls import steered
+from sdkit.pipelines.calls import inputs_of, steered
+from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.latents import folded
 from sdkit.result import Result
 from sdkit.traces.probing import around
@@ -66,7 +67,8 @@ def fork(pipe: DiffusionPipeline, trace: Trace, step: int, *, progress: bool = T
     settings = _check(trace, step, changes)
     begin = settings.replace(**{k: v for k, v in changes.items() if k != "seed"})
     arrive = _arrive(trace, step, changes.get("seed"))
-    with around(pipe, _replay(trace, step)), steered(pipe, arrive):
+    replay = _Replay(pipe, trace, step)
+    with around(pipe, replay.network, replay.step), steered(pipe, arrive):
         made = generate(pipe, begin, trace=True, progress=progress)
     assert made.trace is not None  # noqa: S101 - asked for in the line above
     told = begin.replace(**changes)
@@ -95,22 +97,32 @@ def _check(trace: Trace, step: int, changes: dict[str, Any]) -> Any:
     return settings
 
 
-def _replay(trace: Trace, step: int) -> Callable[..., Any]:
+class _Replay:
     """A stand-in for the network that answers out of the trace for some steps, and then lets it speak for itself."""
-    answers = trace.guided
-    assert answers is not None  # noqa: S101 - _check has seen it
-    asked = 0
 
-    def network(own: Any, *args: Any, **kwargs: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked > step:
+    def __init__(self, pipe: Any, trace: Trace, step: int) -> None:
+        assert trace.guided is not None  # noqa: S101 - _check has seen it
+        self.pipe, self.answers, self.until, self.done = pipe, trace.guided, step, 0
+
+    def network(self, own: Any, *args: Any, **kwargs: Any) -> Any:
+        """Answer with what guidance made of both predictions, for both: so guidance leaves it as it is."""
+        if self.done >= self.until:
             return own(*args, **kwargs)
-        like = args[0] if args else kwargs["hidden_states"]
-        answer = folded(torch.from_numpy(answers[asked - 1])[None], like)
-        return (answer.expand(len(like), *answer.shape[1:]),)  # the same for both halves: guidance leaves it as it is
+        sample, _ = inputs_of(args, kwargs)
+        answer = folded(torch.from_numpy(self.answers[self.done])[None], sample)
+        if family_of(self.pipe).negates:
+            answer = -answer
+        said = getattr(denoiser_of(self.pipe).config, "out_channels", None)
+        if answer.ndim == 4 and said == 2 * answer.shape[1]:  # a variance beside it, which the pipeline throws away
+            answer = torch.cat([answer, torch.zeros_like(answer)], 1)
+        answer = answer.expand(len(sample), *answer.shape[1:])
+        listed = bool(args) and isinstance(args[0], (list, tuple))  # Z-Image takes and gives lists of single frames
+        return (list(answer.unsqueeze(2)),) if listed else (answer,)
 
-    return network
+    def step(self, _scheduler: Any, own: Any, *args: Any, **kwargs: Any) -> Any:
+        """Count the steps: a network may be asked once or twice in each."""
+        self.done += 1
+        return own(*args, **kwargs)
 
 
 def _arrive(trace: Trace, step: int, seed: int | None) -> Callable[[int, torch.Tensor], torch.Tensor]:

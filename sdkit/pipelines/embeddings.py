@@ -56,7 +56,7 @@ def _encode_one(pipe: Any, text: str, *, negative: bool = False) -> dict[str, to
     own = any((name or "").startswith("negative_") for name in family.encodes)
     asked: dict[str, Any] = {"device": pipe._execution_device, "num_images_per_prompt": 1}
     if negative and own:
-        asked |= {"prompt": "", "negative_prompt": text or None, "do_classifier_free_guidance": True}
+        asked |= {"prompt": "", "negative_prompt": text or family.no_negative, "do_classifier_free_guidance": True}
     else:
         asked |= {"prompt": text, "do_classifier_free_guidance": False}
     accepted = inspect.signature(type(pipe).encode_prompt).parameters

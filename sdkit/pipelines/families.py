@@ -17,9 +17,11 @@ from typing import Any, Final
 from sdkit.errors import InvalidSettings
 
 __all__ = [
+    "AUTOENCODERS",
     "DENOISERS",
     "Family",
     "Reading",
+    "autoencoder_of",
     "denoiser_of",
     "family_of",
     "is_flow",
@@ -27,6 +29,7 @@ __all__ = [
     "widens_decoder",
 ]
 
+AUTOENCODERS: Final = ("vae", "movq", "decoder_movq", "vqgan")
 DENOISERS: Final = ("unet", "transformer", "decoder", "decoder_unet", "prior_prior")
 """Names that pipelines give to the network that denoises, in the order in which they are looked for."""
 
@@ -36,7 +39,7 @@ class Reading:
     """How one tokenizer's tokens stand in the sequence that the denoiser reads."""
 
     tokenizer: str  # the pipeline's attribute
-    length: int | None  # tokens that it takes there; None for what others leave
+    rest: bool = False  # it takes what the others leave, instead of as many as it is made for
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Family:
         The parameter that sets classifier-free guidance, ``"guidance_scale"`` or ``"true_cfg_scale"``; None without one.
     needs_negative
         Guidance runs only together with a negative prompt.
+    no_negative
+        What the call itself takes for the negative prompt where none is given: None or an empty text.
     embedded
         ``guidance_scale`` is an input of the network, and no second pass is made for it.
     encodes
@@ -67,6 +72,10 @@ class Family:
     layout
         How ``latents=`` are handed in: ``"plain"`` as ``(B, C, h, w)``; ``"tokens"`` of 2×2 latent pixels, ``(B, P, 4 C)``;
         or ``"patches"``, ``(B, 4 C, h/2, w/2)``, in which shape their noise is drawn, too.
+    takes_noise
+        Starting noise can be handed in as sdkit draws it.
+    batches, mixes
+        Diffusers makes several pictures, or pictures of prompts of different length, in one call as it makes them alone.
     text_first
         In a joint sequence the words come before the patches; None without joint attention.
     negates
@@ -84,11 +93,15 @@ class Family:
     guidance_scale: float | None = None
     guidance: str | None = None
     needs_negative: bool = False
+    no_negative: str | None = None
     embedded: bool = False
     encodes: tuple[str | None, ...] = ()
     remembers: bool = False
     sequence: tuple[Reading, ...] = ()
     layout: str = "plain"
+    takes_noise: bool = True
+    batches: bool = True
+    mixes: bool = True
     text_first: bool | None = None
     negates: bool = False
     extrapolates: bool = False
@@ -105,9 +118,14 @@ class Family:
         return "negative_prompt" in self.accepts
 
     @property
+    def steerable(self) -> bool:
+        """Whether the noise that a picture begins with can be handed in."""
+        return self.takes_noise and "latents" in self.accepts
+
+    @property
     def walks(self) -> bool:
         """Whether encodings and noise can be handed in, which is what lies between two pictures."""
-        return bool(self.encodes) and "latents" in self.accepts
+        return bool(self.encodes) and self.steerable
 
     def guided(self, guidance_scale: float | None, negative_prompt: str = "") -> bool:
         """Whether a run with these settings asks the network a second time, without the words."""
@@ -123,8 +141,8 @@ _PLAIN: Final = _POOLED[:2]
 _MASKED: Final = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
 _FLUX: Final = ("prompt_embeds", "pooled_prompt_embeds", None)
 _QWEN: Final = ("prompt_embeds", "prompt_embeds_mask")
-_CLIP: Final = (Reading("tokenizer", None),)
-_T5_LAST: Final = (Reading("tokenizer_2", None),)
+_CLIP: Final = (Reading("tokenizer"),)
+_T5_LAST: Final = (Reading("tokenizer_2", rest=True),)
 
 _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
@@ -140,7 +158,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "StableDiffusionXLPAGPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
         "StableDiffusion3Pipeline": {
             "encodes": _POOLED,
-            "sequence": (Reading("tokenizer", 77), Reading("tokenizer_3", None)),
+            "sequence": (Reading("tokenizer"), Reading("tokenizer_3", rest=True)),
             "text_first": False,
         },
         "FluxPipeline": {
@@ -170,15 +188,20 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "SanaPipeline": {"encodes": _MASKED},
         "SanaSprintPipeline": {"encodes": _MASKED[:2], "embedded": True},
         "AuraFlowPipeline": {"encodes": _MASKED},
-        "PRXPipeline": {"encodes": _MASKED},
+        "PRXPipeline": {"encodes": _MASKED, "batches": False},
+        "PRXPixelPipeline": {"batches": False},
         "Kandinsky3Pipeline": {
             "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),
         },
         "CogView3PlusPipeline": {"encodes": _PLAIN},
-        "CogView4Pipeline": {"encodes": _PLAIN},
+        "CogView4Pipeline": {"encodes": _PLAIN, "mixes": False},
         "KolorsPipeline": {"encodes": _POOLED},
         "OvisImagePipeline": {"layout": "tokens", "encodes": (*_PLAIN, None, None)},
-        "BriaPipeline": {"layout": "tokens", "encodes": (*_PLAIN, None)},
+        "BriaPipeline": {"layout": "tokens", "takes_noise": False},
+        "BriaFiboPipeline": {"takes_noise": False},
+        "KandinskyCombinedPipeline": {"takes_noise": False},
+        "KandinskyV22CombinedPipeline": {"takes_noise": False},
+        "StableCascadeCombinedPipeline": {"takes_noise": False},
         "ChromaPipeline": {
             "layout": "tokens",
             "encodes": (
@@ -223,6 +246,7 @@ def _described(kind: Any) -> Family:
         side=_number(parameters, "height"),
         guidance_scale=None if guidance is None else _number(parameters, guidance),
         guidance=guidance,
+        no_negative="" if "negative_prompt" in accepts and parameters["negative_prompt"].default == "" else None,
     )
     return replace(found, **row)
 
@@ -250,11 +274,17 @@ def denoiser_of(pipe: Any) -> Any:
     )
 
 
+def autoencoder_of(pipe: Any) -> Any:
+    """What decodes a pipeline's latents; None for models that work on pixels."""
+    found = (getattr(pipe, name, None) for name in AUTOENCODERS)
+    return next((vae for vae in found if vae is not None), None)
+
+
 def role_of(part: str) -> str:
     """What a part of a pipeline is for: ``"denoiser"``, ``"autoencoder"``, ``"text"`` or ``"other"``."""
     if part in DENOISERS:
         return "denoiser"
-    if part in {"vae", "vqgan", "movq"}:
+    if part in AUTOENCODERS:
         return "autoencoder"
     return "text" if part.startswith("text_encoder") else "other"
 

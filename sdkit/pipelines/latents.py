@@ -7,23 +7,29 @@ the size of the picture. Everything here keeps values as they are and only moves
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from sdkit.errors import InvalidSettings
 
-__all__ = ["channels_of", "folded", "laid_out", "scale_of", "unfolded"]
+from .families import autoencoder_of
+
+__all__ = ["channels_of", "folded", "grid_of", "laid_out", "scale_of", "unfolded"]
 
 
 def scale_of(pipe: Any) -> int:
     """Pixels along one side of a latent pixel; 1 for models that work on pixels."""
-    return int(getattr(pipe, "vae_scale_factor", 1))
+    if hasattr(pipe, "vae_scale_factor"):
+        return int(pipe.vae_scale_factor)
+    vae = autoencoder_of(pipe)
+    return 1 if vae is None else 2 ** (len(vae.config.get("block_out_channels", (0,))) - 1)
 
 
 def channels_of(pipe: Any) -> int:
     """Channels of the latents that the autoencoder decodes; 3 for models that work on pixels."""
-    vae = getattr(pipe, "vae", None)
+    vae = autoencoder_of(pipe)
     if vae is None:
         return 3
     found = next((vae.config[name] for name in ("latent_channels", "z_dim") if vae.config.get(name)), None)
@@ -32,11 +38,19 @@ def channels_of(pipe: Any) -> int:
     return int(found)
 
 
-def unfolded(latents: torch.Tensor, height: int, width: int, scale: int) -> torch.Tensor:
+def grid_of(sample: torch.Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
+    """Rows and columns of the latent pixels that a network is shown, from its sample and its other inputs by name."""
+    if "img_ids" in inputs:  # tokens of 2×2 latent pixels, and where each stands
+        rows, columns = (int(n) + 1 for n in inputs["img_ids"].reshape(-1, inputs["img_ids"].shape[-1])[:, 1:3].amax(0))
+        return rows * 2, columns * 2
+    return int(sample.shape[-2]), int(sample.shape[-1])
+
+
+def unfolded(latents: torch.Tensor, height: int, width: int, scale: int, channels: int) -> torch.Tensor:
     """Latents ``(B, C, h, w)`` as a picture has them; `height` and `width` are the picture's, in pixels.
 
     Four axes are taken as they are, a single frame ``(B, C, 1, h, w)`` loses its time, and tokens ``(B, P, D)`` are laid out
-    row by row: 2×2 latent pixels a token where so many fit, one where there are as many tokens as pixels.
+    row by row: 2×2 latent pixels a token where a token has four times the `channels`, else one.
     """
     if latents.ndim == 5:
         return latents.squeeze(2 if latents.shape[2] == 1 else 1)
@@ -44,10 +58,11 @@ def unfolded(latents: torch.Tensor, height: int, width: int, scale: int) -> torc
         return latents
     count, tokens, depth = latents.shape
     rows, columns = height // scale, width // scale
-    if tokens == rows * columns:
+    if tokens == rows * columns and depth != 4 * channels:
         return latents.transpose(1, 2).reshape(count, depth, rows, columns)
-    rows, columns = -(-rows // 2), -(-columns // 2)
-    if tokens != rows * columns or depth % 4:
+    if tokens != rows * columns:  # else the pipeline counts its patches as latent pixels
+        rows, columns = -(-rows // 2), -(-columns // 2)
+    if tokens != rows * columns or depth != 4 * channels:
         raise InvalidSettings(
             f"Latents of {tokens} tokens do not fill a picture of {width}×{height} pixels; make it in a size that the model "
             "keeps, such as its own."

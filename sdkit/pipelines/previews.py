@@ -7,6 +7,7 @@ Pocket as for any other model, within a second or so and without a list of model
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from PIL import Image
 
 from sdkit.errors import InvalidSettings
 
+from .families import autoencoder_of
 from .latents import channels_of, scale_of, unfolded
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def preview(pipe: Any, latents: Any) -> Image.Image:
 def rgb_of(pipe: Any, latents: Any) -> NDArray[np.float32]:
     """Colours ``(h, w, 3)``, about -1 to 1, of latents as for `preview`."""
     values = _single(pipe, latents).float().cpu().numpy()
-    vae = getattr(pipe, "vae", None)
+    vae = autoencoder_of(pipe)
     if vae is None:  # the model works on pixels
         return np.moveaxis(values[:3], 0, -1)
     if vae not in _fitted:
@@ -72,21 +74,21 @@ def decode(pipe: Any, latents: Any, *, exact: bool = True) -> Image.Image:
     """The picture of latents, through the autoencoder, or where ``exact=False`` their `preview`, whose parameters it shares."""
     if not exact:
         return preview(pipe, latents)
-    vae = getattr(pipe, "vae", None)
+    vae = autoencoder_of(pipe)
     if vae is None:
         return preview(pipe, latents)
     with _full_precision(vae):
         z = _single(pipe, latents)[None].to(pipe._execution_device, vae.dtype)
-        decoded = vae.decode(_framed(vae, _to_autoencoder(vae, z)), return_dict=False)[0]
+        decoded = vae.decode(_framed(vae, _to_autoencoder(vae, z)), return_dict=False, **_decoding(vae))[0]
         if decoded.ndim == 5:
             decoded = decoded[:, :, 0]
-        picture: Image.Image = pipe.image_processor.postprocess(decoded.float(), output_type="pil")[0]
-    return picture
+        pixels = (decoded[0].float() / 2 + 0.5).clamp(0, 1).movedim(0, -1).cpu().numpy()
+    return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
 
 def unpacked(pipe: Any, latents: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Latents as ``(B, C, h, w)``; many transformers' pipelines carry them as tokens ``(B, P, D)``."""
-    return unfolded(latents, settings.height or 0, settings.width or 0, scale_of(pipe))
+    return unfolded(latents, settings.height or 0, settings.width or 0, scale_of(pipe), channels_of(pipe))
 
 
 def _single(pipe: Any, latents: Any) -> torch.Tensor:
@@ -104,7 +106,7 @@ def _single(pipe: Any, latents: Any) -> torch.Tensor:
 @torch.no_grad()
 def _fit(pipe: Any) -> NDArray[np.float32]:
     """The matrix ``(C + 1, 3)`` that best gives the mean colour below each latent pixel."""
-    vae = pipe.vae
+    vae = autoencoder_of(pipe)
     side = _GRID * scale_of(pipe)
     pictures = _scenes(side)
     with _full_precision(vae):
@@ -115,6 +117,12 @@ def _fit(pipe: Any) -> NDArray[np.float32]:
     known = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, -1).reshape(-1, z.shape[1] + 1)
     matrix = np.linalg.lstsq(known.numpy(), colours.movedim(1, -1).reshape(-1, 3).numpy(), rcond=None)[0]
     return np.asarray(matrix, dtype=np.float32)
+
+
+def _decoding(vae: Any) -> dict[str, Any]:
+    """Kandinsky's and Cascade's autoencoders would snap latents to their codebook, which their pipelines switch off."""
+    accepted = inspect.signature(vae.decode).parameters
+    return {"force_not_quantize": True} if "force_not_quantize" in accepted else {}
 
 
 def _encoded(out: Any) -> torch.Tensor:

@@ -147,8 +147,8 @@ class Run:
         arguments = {**words, "num_inference_steps": first.steps, "generator": generators}
         if family.guidance is not None and first.guidance_scale is not None:
             arguments[family.guidance] = first.guidance_scale
-        if "use_resolution_binning" in family.accepts:
-            arguments["use_resolution_binning"] = False  # the size is the one that was asked for
+        if "negative_prompt_embeds" in words and family.takes_negative:
+            arguments["negative_prompt"] = None  # some calls fill it in, and then refuse to have both
         size = (first.width or 0, first.height or 0)
         if self.image is None:
             arguments |= {"width": size[0], "height": size[1]}
@@ -158,6 +158,8 @@ class Run:
                 arguments["latents"] = self._placed(self.noise)
             elif any(s.variation_amount for s in self.wanted):
                 arguments["latents"] = self._placed(torch.cat([starting_noise(self.pipe, s) for s in self.wanted]))
+            if "latents" in arguments and "use_resolution_binning" in family.accepts:
+                arguments["use_resolution_binning"] = False  # noise from outside has the size that was asked for
             return arguments
         self.start = self.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         arguments |= {"image": [self.start] * len(self.wanted), "strength": first.strength}

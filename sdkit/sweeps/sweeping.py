@@ -257,10 +257,10 @@ def sweep(
     todo = _todo(grid)
     first = next(iter(wanted.values()))
     if executor is None:
-        groups = _groups(todo, batch_for(pipe, batch_size, first))
+        groups = _groups(pipe, todo, batch_for(pipe, batch_size, first))
         made = _here(pipe, groups, image, mask, on_step)
     else:
-        groups = _groups(todo, batch_for(pipe, batch_size or 1, first))
+        groups = _groups(pipe, todo, batch_for(pipe, batch_size or 1, first))
         made = make_elsewhere(executor, pipe, groups, image=image, mask=mask)
     _collect(grid, todo, groups, made, place, on_cell, progress=progress)
     return grid
@@ -299,10 +299,10 @@ def _todo(grid: Sweep) -> dict[Settings, list[Index]]:
     return todo
 
 
-def _groups(todo: Mapping[Settings, Any], size: int) -> list[list[Settings]]:
+def _groups(pipe: Any, todo: Mapping[Settings, Any], size: int) -> list[list[Settings]]:
     """Settings that are made together."""
     every = list(todo)
-    return [[every[i] for i in chunk] for chunk in chunks(every, size)]
+    return [[every[i] for i in chunk] for chunk in chunks(pipe, every, size)]
 
 
 # -- the run ---------------------------------------------------------------------------------------------------------

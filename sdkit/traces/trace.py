@@ -69,6 +69,8 @@ class Trace:
         float16. Without guidance there is no unconditional one, and the other two are the same array.
     settings
         The picture's settings, if `sdkit.generate` made it.
+    beyond
+        What the pipeline's guidance adds to `guidance_scale`: 1 where it reckons ``c + g·(c - u)``, else 0.
     parent, forked_at
         The trace that `sdkit.fork` continued, and the step from which on this one is new.
 
@@ -89,6 +91,7 @@ class Trace:
     settings: Settings | None = None
     parent: Trace | None = None
     forked_at: int | None = None
+    beyond: float = 0.0
 
     def __len__(self) -> int:
         """Count the steps (calls of the network)."""
@@ -177,7 +180,9 @@ class Trace:
         ``guided = unconditional + guidance_scale · (conditional - unconditional)`` (Ho & Salimans, arXiv:2207.12598).
         """
         without = self._part("unconditional").astype(np.float32)
-        guided = without + np.float32(guidance_scale) * (self._part("conditional").astype(np.float32) - without)
+        guided = without + np.float32(guidance_scale + self.beyond) * (
+            self._part("conditional").astype(np.float32) - without
+        )
         x0 = self._converted(clean, guided)
         return replace(self, guided=guided.astype(np.float16), x0=x0.astype(np.float16))
 

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from sdkit.pipelines.families import Family, family_of
+from sdkit.pipelines.latents import channels_of, scale_of
 from sdkit.pipelines.previews import unpacked
 from sdkit.settings import Settings
 
@@ -62,8 +64,11 @@ class Recorder:
         stacked = {name: torch.stack(steps + end.get(name, [])) for name, steps in self._kept.items() if steps}
         count = len(self._final)
         settings = list(self.settings) if len(self.settings) == count else [None] * count
+        beyond = float(family_of(self.pipe).extrapolates)
         return [
-            Trace(self._kind, timesteps, alphas, sigmas, settings=settings[i], **self._picture(stacked, i))
+            Trace(
+                self._kind, timesteps, alphas, sigmas, settings=settings[i], beyond=beyond, **self._picture(stacked, i)
+            )
             for i in range(count)
         ]
 
@@ -81,7 +86,8 @@ class Recorder:
     def network(self, own: Any, *args: Any, **kwargs: Any) -> Any:
         """Listen to what the network says."""
         output = own(*args, **kwargs)
-        self._said.append(output[0])
+        said = output[0]
+        self._said.append(torch.stack(list(said)) if isinstance(said, (list, tuple)) else said)
         return output
 
     def step(self, scheduler: Any, own: Any, prediction: torch.Tensor, timestep: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # fmt: skip
@@ -91,7 +97,7 @@ class Recorder:
             self._start(kind_of(scheduler))
         alpha, sigma = level(scheduler, timestep)
         self._levels.append((float(timestep), alpha, sigma))
-        unconditional, conditional = _halves(self._said, prediction)
+        unconditional, conditional = _halves(self._said, prediction, family_of(self.pipe))
         found: dict[str, torch.Tensor | None] = {
             "latents": x,
             "unconditional": unconditional,
@@ -183,7 +189,7 @@ def trace_cost(pipe: Any, settings: Settings | Sequence[Settings], keep: bool | 
     names = parts(keep)
     cost = 0
     for s in [settings] if isinstance(settings, Settings) else settings:
-        values = pipe.vae.config.latent_channels * (s.height or 0) * (s.width or 0) // pipe.vae_scale_factor**2
+        values = channels_of(pipe) * (s.height or 0) * (s.width or 0) // scale_of(pipe) ** 2
         steps = (s.steps or 0) if s.task == "text-to-image" else int((s.steps or 0) * s.strength)
         steps = {"heun": 2 * steps - 1, "pndm": steps + 1}.get(s.scheduler or "", steps)
         arrays = len(names)
@@ -204,14 +210,31 @@ def warn_of_cost(pipe: Any, settings: Sequence[Settings], keep: tuple[str, ...])
         )
 
 
-def _halves(said: list[torch.Tensor], prediction: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+def _halves(
+    said: list[torch.Tensor], prediction: torch.Tensor, family: Family
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """What the network said without and with the words: from one doubled batch, or from two calls.
 
-    diffusers puts the unconditional half of a doubled batch first, and where it calls twice, the words come first.
+    Most pipelines put the unconditional half of a doubled batch first, and where they call twice, the words come first.
+    What the network says beside the prediction (a variance, or other tokens) is left out.
     """
     count = len(prediction)
-    if len(said) == 1 and len(said[0]) == 2 * count and said[0].shape[1:] == prediction.shape[1:]:
-        return said[0][:count], said[0][count:]
-    if len(said) == 2 and said[0].shape == said[1].shape == prediction.shape:
-        return said[1], said[0]
-    return None, prediction if len(said) == 1 and said[0].shape == prediction.shape else None
+    like = [_like(some, prediction) for some in said]
+    if any(some is None for some in like):
+        return None, None
+    heard = [-some if family.negates else some for some in like if some is not None]
+    if len(heard) == 1 and len(heard[0]) == 2 * count:
+        first, second = heard[0][:count], heard[0][count:]
+        return (second, first) if family.conditional_first else (first, second)
+    if len(heard) == 2 and len(heard[0]) == len(heard[1]) == count:
+        return heard[1], heard[0]
+    return None, heard[0] if len(heard) == 1 and len(heard[0]) == count else None
+
+
+def _like(said: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor | None:
+    """What the network said in the shape of one prediction, whatever the number of pictures; None if it has another."""
+    if said.ndim == prediction.ndim + 1:  # films of one frame
+        said = said.squeeze(2)
+    if said.ndim != prediction.ndim or any(a < b for a, b in zip(said.shape[1:], prediction.shape[1:], strict=True)):
+        return None
+    return said[(slice(None), *(slice(n) for n in prediction.shape[1:]))]

@@ -17,7 +17,7 @@ from PIL import Image
 from sdkit.generation import chunks
 from sdkit.memory.recovery import Ladder
 from sdkit.pipelines.embeddings import Texts, encodings
-from sdkit.pipelines.families import denoiser_of
+from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.noise import starting_noise
 from sdkit.pipelines.run import Run, lock_of
 
@@ -44,7 +44,7 @@ class Frame(NamedTuple):
 
 def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts:
     """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
-    guided = [s.negative_prompt for s in corners if any((c.guidance_scale or 0) > 1 for c in corners)]
+    guided = [s.negative_prompt for s in corners if any(_guided(pipe, c) for c in corners)]
     return encodings(pipe, [s.prompt for s in corners], guided)
 
 
@@ -82,7 +82,7 @@ def render(
             None,
             on_step=None,
             progress=False,
-            embeds=_embeds(pipe, some, known, guided=(wanted[indices[0]].guidance_scale or 0) > 1),
+            embeds=_embeds(pipe, some, known, guided=_guided(pipe, wanted[indices[0]])),
             noise=torch.cat([_noise(pipe, r) for r in some]),
         )
         done.update((i, Frame(*made)) for i, made in zip(indices, run(), strict=True))
@@ -90,9 +90,15 @@ def render(
     with lock_of(pipe), torch.no_grad():
         # under the lock as well: a tokenizer keeps its padding as state, which two threads would set for each other
         known = texts or texts_of(pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)))
-        for chunk in chunks(wanted, len(wanted)):
+        for chunk in chunks(pipe, wanted, len(wanted)):
             ladder.climb(chunk, partial(attempt, known))
     return [done[i] for i in range(len(recipes))]
+
+
+def _guided(pipe: Any, s: Settings) -> bool:
+    """Whether the pipeline takes a second encoding, for what guidance leads away from."""
+    family = family_of(pipe)
+    return family.guided(s.guidance_scale, s.negative_prompt) and "negative_prompt_embeds" in family.accepts
 
 
 def _embeds(pipe: Any, recipes: Sequence[Recipe], texts: Texts, *, guided: bool) -> dict[str, torch.Tensor]:
@@ -111,8 +117,9 @@ def _side(s: Settings, *, negative: bool) -> tuple[str, bool]:
 
 
 def _stacked(pipe: Any, name: str, recipes: Sequence[Recipe], corners: list[list[torch.Tensor]]) -> torch.Tensor:
-    if "mask" in name:  # what any corner says is read: a mask has no half
-        return torch.cat([torch.stack([*some]).amax(0) for some in corners])
+    if "mask" in name:  # a mask has no half: what any corner near by says is read
+        parts = [_words(recipe, some) for recipe, some in zip(recipes, corners, strict=True)]
+        return (torch.cat(parts) > 0).to(corners[0][0])
     rows = [_words(recipe, some) for recipe, some in zip(recipes, corners, strict=True)]
     return torch.cat(rows).to(pipe._execution_device, denoiser_of(pipe).dtype)
 
