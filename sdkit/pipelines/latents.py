@@ -62,6 +62,9 @@ def unfolded(latents: torch.Tensor, height: int, width: int, scale: int, channel
         return latents.transpose(1, 2).reshape(count, depth, rows, columns)
     if tokens != rows * columns:  # else the pipeline counts its patches as latent pixels
         rows, columns = -(-rows // 2), -(-columns // 2)
+    if tokens != rows * columns:  # the pipeline chose another size of the same proportions (Kontext does)
+        rows = round((tokens * rows / columns) ** 0.5)
+        columns = tokens // max(rows, 1)
     if tokens != rows * columns or depth != 4 * channels:
         raise InvalidSettings(
             f"Latents of {tokens} tokens do not fill a picture of {width}×{height} pixels; make it in a size that the model "
