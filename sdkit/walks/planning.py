@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sdkit.errors import InvalidSettings
 from sdkit.generation import batch_for, complete, warn_about_words
 from sdkit.result import Result
-from sdkit.settings import Settings
+from sdkit.settings import SOLVERS, Settings
 
 from .pacing import DIGITS, EASINGS, checked_pace, eased, paced, split
 from .paths import NOISE_PATHS, WORD_PATHS
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_plan"]
 
 _SAME: Final = ("width", "height", "steps", "scheduler")
-_RESTLESS: Final = {"ddpm", "euler_a"}  # solvers that add fresh noise, drawn by the seed, at every step
 
 
 def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tuple[list[Settings], Image.Image | None]:
@@ -73,7 +72,9 @@ def corners_of(
             raise InvalidSettings(
                 f"The keyframes differ in {name} ({values[0]} and {values[1]}); give one, such as {name}={values[0]!r}."
             )
-    if len({(s.seed, s.variation_seed, s.variation_amount) for s in wanted}) > 1 and wanted[0].scheduler in _RESTLESS:
+    solver = SOLVERS.get(wanted[0].scheduler or "")
+    seeds = {(s.seed, s.variation_seed, s.variation_amount) for s in wanted}
+    if len(seeds) > 1 and solver is not None and solver.restless:
         raise InvalidSettings(
             f"The scheduler {wanted[0].scheduler!r} draws fresh noise at every step, so a walk between seeds would jump at its "
             "keyframes; use scheduler='ddim' or 'euler', or one seed for all."

@@ -21,7 +21,7 @@ from sdkit.models.defaults import defaults
 from sdkit.pictures.card import encode
 from sdkit.pictures.metadata import fingerprint
 from sdkit.pictures.sheet import preview, resized
-from sdkit.pipelines.schedulers import scheduler_name
+from sdkit.pipelines.schedulers import scheduler_name, suiting
 from sdkit.settings import SCHEDULERS, Settings
 
 from .explorer import Explorer
@@ -203,12 +203,11 @@ def limits(pipe: Any) -> dict[str, Any]:
     sides = [(own.width, own.height)]
     sides += [(_to8(own.width * x), _to8(own.height * y)) for x, y in ((1.5, 1), (1, 1.5), (1.5, 1.5))]
     named = scheduler_name(pipe)
-    flow = "FlowMatch" in type(pipe.scheduler).__name__
     return {
         "steps": max(2 * own.steps, 20),
         "guidance": max(12.0, 2 * own.guidance_scale),
         "sizes": [list(side) for side in dict.fromkeys(sides)],
-        "schedulers": [["", "the model's own"]] if flow else [[key, SCHEDULERS[key]] for key in SCHEDULERS],
+        "schedulers": [[key, SCHEDULERS[key]] for key in suiting(pipe)] or [["", "the model's own"]],
         "scheduler": named or "",
     }
 
