@@ -202,8 +202,9 @@ def draft(
     considered = tuple((way, needs.peak(way, width, height, side)) for way in ways)
     way = next((w for w, peak in considered if peak <= USABLE * room), ways[-1])
     together = next((n for n in _TOGETHER if needs.peak(way, width, height, side, n) <= USABLE * room), 1)
+    name = source if kind == "hub" else Path(source).name
     return Plan(
-        name="pocket" if source == pocket.path() else source if kind == "hub" else Path(source).name,
+        name="pocket" if source == pocket.path() else name,
         device=device,
         dtype=precision,
         width=width,

@@ -74,7 +74,9 @@ class Part:
         """One of ``"denoiser"``, ``"autoencoder"``, ``"text"``, ``"other"``."""
         if self.name in {"unet", "transformer"}:
             return "denoiser"
-        return "autoencoder" if self.name == "vae" else "text" if self.name.startswith("text_encoder") else "other"
+        if self.name == "vae":
+            return "autoencoder"
+        return "text" if self.name.startswith("text_encoder") else "other"
 
 
 def measure(

@@ -164,8 +164,10 @@ def _prompt(settings: Sequence[Settings]) -> str:
 
 def _list(one: str, many: str, values: Iterable[object]) -> str:
     distinct = list(dict.fromkeys(str(value) for value in values if value is not None))
+    if not distinct:
+        return ""
     shown = ", ".join(distinct[:_MOST_VALUES]) + (" …" if len(distinct) > _MOST_VALUES else "")
-    return f"{one if len(distinct) == 1 else many} {shown}".strip() if distinct else ""
+    return f"{one if len(distinct) == 1 else many} {shown}".strip()
 
 
 def _short(value: float | None) -> str | None:

@@ -158,7 +158,9 @@ def _json_value(line: str, start: int) -> tuple[str, int] | None:
     except (ValueError, RecursionError):
         return None  # only looks like JSON
     rest = _END.match(line, end)
-    return (value if isinstance(value, str) else line[start:end], rest.end()) if rest else None
+    if rest is None:
+        return None
+    return value if isinstance(value, str) else line[start:end], rest.end()
 
 
 def _plain_value(line: str, start: int) -> tuple[str, int]:

@@ -53,7 +53,8 @@ def denoiser_of(pipe: Any) -> Any:
 
 def inputs_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, float]:
     """What a pipeline hands to its UNet or transformer: the noisy latents, and the timestep as a number."""
-    sample = args[0] if args else kwargs["sample" if "sample" in kwargs else "hidden_states"]
+    name = "sample" if "sample" in kwargs else "hidden_states"
+    sample = args[0] if args else kwargs[name]
     timestep = args[1] if len(args) > 1 else kwargs["timestep"]
     return sample, float(timestep.flatten()[0]) if hasattr(timestep, "flatten") else float(timestep)
 
