@@ -18,7 +18,7 @@ from sdkit.settings import SOLVERS, Settings
 
 from .pacing import DIGITS, EASINGS, checked_pace, eased, paced, split
 from .paths import NOISE_PATHS, WORD_PATHS
-from .route import Place, Plan
+from .route import Place, Route
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -84,7 +84,7 @@ def corners_of(
 
 def walk_plan(
     wanted: list[Settings], frames: Any, pacing: Any, *, loop: bool, boomerang: bool, words: str, noise: str
-) -> Plan:
+) -> Route:
     """Turn what was asked into a plan, or say in one sentence what is wrong with it."""
     _known("words", words, WORD_PATHS)
     _known("noise", noise, [*NOISE_PATHS, "circle"])
@@ -95,17 +95,17 @@ def walk_plan(
     label, places = _places(pacing, counts, loop=loop)
     if label == "even" and not isinstance(frames, Sequence):
         counts = [sum(counts)]  # frames may move to where the picture changes most, over segments
-    return Plan(tuple(wanted), tuple(counts), label, tuple(places), loop, boomerang, words, noise)
+    return Route(tuple(wanted), tuple(counts), label, tuple(places), loop, boomerang, words, noise)
 
 
-def grid_plan(wanted: list[Settings], shape: tuple[int, int], *, words: str, noise: str) -> Plan:
+def grid_plan(wanted: list[Settings], shape: tuple[int, int], *, words: str, noise: str) -> Route:
     """The plan of a sheet between four corners."""
     _known("words", words, WORD_PATHS)
     _known("noise", noise, NOISE_PATHS)
     rows, columns = (_whole("shape", n, 2) for n in shape)
     cells = product(range(rows), range(columns))
     places = tuple((round(r / (rows - 1), DIGITS), round(c / (columns - 1), DIGITS)) for r, c in cells)
-    return Plan(tuple(wanted), (), "linear", places, words=words, noise=noise, shape=(rows, columns))
+    return Route(tuple(wanted), (), "linear", places, words=words, noise=noise, shape=(rows, columns))
 
 
 def _counts(frames: Any, segments: int, keyframes: int, *, loop: bool) -> list[int]:

@@ -17,7 +17,7 @@ from sdkit.settings import Settings
 
 from .pacing import DIGITS, coarse_to_fine, evenly
 
-__all__ = ["Place", "Plan", "Recipe"]
+__all__ = ["Place", "Recipe", "Route"]
 
 Place = tuple[float, ...]
 """Where a frame lies: ``(position,)`` on a walk, ``(row, column)`` in 0..1 on a grid."""
@@ -76,7 +76,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Route:
     """Everything that decides a walk.
 
     Parameters
@@ -164,7 +164,7 @@ class Plan:
         return plain | {"format": _FORMAT, "keyframes": [s.to_dict() for s in self.keyframes]}
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str) -> Route:
         """Read what ``json.dumps(plan.to_dict())`` wrote.
 
         Raises

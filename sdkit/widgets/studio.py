@@ -18,9 +18,9 @@ from torch import get_num_threads
 
 from sdkit.generation import PromptWarning
 from sdkit.models.defaults import defaults
-from sdkit.pictures.card import encode
+from sdkit.pictures.card import compressed
 from sdkit.pictures.metadata import fingerprint
-from sdkit.pictures.sheet import preview, resized
+from sdkit.pictures.sheet import readable, resized
 from sdkit.pipelines.schedulers import scheduler_name, suiting
 from sdkit.settings import SCHEDULERS, Settings
 
@@ -140,7 +140,7 @@ class Studio(Explorer):
             job.check()
             picture, began = None, time.perf_counter()
             if step < total and (began - ended) * _PREVIEW_SHARE >= cost:
-                picture = encode(decode(exact=exact), quality=80)[1]
+                picture = compressed(decode(exact=exact), quality=80)[1]
                 ended = time.perf_counter()
                 cost = ended - began
             if picture or began - told >= _TOLD_EVERY:
@@ -214,12 +214,12 @@ def limits(pipe: Any) -> dict[str, Any]:
 
 def shown(image: Image.Image) -> bytes:
     """Encode a finished picture in the size to show it."""
-    return encode(preview([image]))[1]
+    return compressed(readable([image]))[1]
 
 
 def thumbnail(image: Image.Image, side: int = _THUMBNAIL) -> bytes:
     """Encode a picture for a strip or a sheet."""
-    return encode(resized(image, side / max(image.size)), quality=80)[1]
+    return compressed(resized(image, side / max(image.size)), quality=80)[1]
 
 
 def weights(pipe: Any) -> int:
