@@ -327,8 +327,10 @@ class AttentionMaps:
         """The picture and the overlay of every content word (or of `words`), with the share of attention each got."""
         picture = image or self.image
         shares = self.shares()
-        items = [("the picture", picture)] if picture is not None else []
-        for word in list(words) if words is not None else self.content_words:
+        items = []
+        if picture is not None:
+            items.append(("the picture", picture))
+        for word in self.content_words if words is None else list(words):
             share = sum(v for k, v in shares.items() if k.split(" (")[0].casefold() in word.casefold().split())
             items.append((f"{word} · {100 * share:.1f} %", self.overlay(word, image=picture)))
         return Gallery(items, heading=self.prompt.text)
@@ -336,8 +338,10 @@ class AttentionMaps:
     def __repr__(self) -> str:
         """Describe the maps in one line."""
         kept = [f"{len(self.layers)} layers", f"{len(self.timesteps)} steps averaged"]
-        kept += ["steps apart"] if self.steps else []
-        kept += ["heads apart"] if any(m.heads is not None for m in self.layers) else []
+        if self.steps:
+            kept.append("steps apart")
+        if any(m.heads is not None for m in self.layers):
+            kept.append("heads apart")
         return f"<AttentionMaps: {', '.join(self.words) or 'no words'}; {', '.join(kept)}>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:

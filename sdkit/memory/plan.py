@@ -227,9 +227,10 @@ def _ways(memory: str, device: str) -> tuple[Sequence[Way], int | None]:
         raise InvalidSettings(f'memory is {memory!r}; choose "auto", "full", "low" or a size such as "8GB".')
     if memory == "full":
         return _RESIDENT, None
+    limit = int(float(size[1]) * _GIB) if size else None
     if device.startswith("cpu"):
-        return _HERE[1:] if memory == "low" else _HERE, int(float(size[1]) * _GIB) if size else None
-    return _LOW if memory == "low" else _AUTO, int(float(size[1]) * _GIB) if size else None
+        return _HERE[1:] if memory == "low" else _HERE, limit
+    return _LOW if memory == "low" else _AUTO, limit
 
 
 def free(device: str) -> int:

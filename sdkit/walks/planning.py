@@ -51,8 +51,10 @@ def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tu
 def _settings(keyframe: Any) -> list[Settings]:
     if isinstance(keyframe, Result):
         return keyframe.all_settings
-    if isinstance(keyframe, (str, Settings)):
-        return [keyframe if isinstance(keyframe, Settings) else Settings(keyframe)]
+    if isinstance(keyframe, Settings):
+        return [keyframe]
+    if isinstance(keyframe, str):
+        return [Settings(keyframe)]
     raise InvalidSettings(f"A keyframe is a {type(keyframe).__name__}; give a prompt, Settings or a Result.")
 
 

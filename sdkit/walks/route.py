@@ -211,8 +211,12 @@ class Route:
 
     def _even(self, done: Sequence[Place], distances: Sequence[float], most: int) -> list[Place]:
         """Divide the largest gaps; with steps given by segment, within each segment."""
-        edges = [p[0] for p in done] + ([float(self.segments)] if self.loop else [])
-        bounds = [(0, self.segments)] if len(self.counts) == 1 else [(n, n + 1) for n in range(self.segments)]
+        edges = [p[0] for p in done]
+        if self.loop:
+            edges.append(float(self.segments))
+        bounds = [(n, n + 1) for n in range(self.segments)]
+        if len(self.counts) == 1:
+            bounds = [(0, self.segments)]
         chosen: list[tuple[float, Place]] = []
         for count, (low, high) in zip(self.counts, bounds, strict=True):
             inside = [i for i, edge in enumerate(edges) if low <= edge <= high]

@@ -228,7 +228,9 @@ class Walk(Sequence[Image.Image]):
     def _neighbours(self) -> list[tuple[Place, Place]]:
         places = self.places
         if self.plan.shape is None:
-            ends = [*places[1:], *(places[:1] if self.plan.loop else [])]
+            ends = places[1:]
+            if self.plan.loop:
+                ends += places[:1]
             return list(zip(places, ends, strict=False))
         rows, columns = self.plan.shape
         cell = self._cell
