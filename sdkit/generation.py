@@ -299,7 +299,9 @@ def batch_for(pipe: Any, batch_size: int | None, first: Settings) -> int:
     plan = planned(pipe)
     small = (first.width or 0) * (first.height or 0) <= _SMALL
     most = 8 if small or pipe._execution_device.type != "cpu" else 4
-    size = (most if plan is None else min(most, plan.together)) if batch_size is None else batch_size
+    if plan is not None:
+        most = min(most, plan.together)
+    size = most if batch_size is None else batch_size
     if size < 1:
         raise InvalidSettings(f"batch_size is {batch_size}; give 1 or more, or leave it out.")
     return size

@@ -17,7 +17,7 @@ from .errors import BadPicture, CannotSave, InvalidSettings
 from .pictures import card
 from .pictures.files import replacing, safe_name, write_picture
 from .pictures.metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_settings
-from .pictures.sheet import contact_sheet, flat, preview, resized
+from .pictures.sheet import contact_sheet, flat, readable, resized
 from .pictures.signing import Signature, signed
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ class Result(Sequence["Result"]):
         bundle = {"text/plain": repr(self)}
         if self._images:
             try:
-                bundle["text/html"] = card.figure(preview(self._images), self._settings, self.seconds, self.notes)
+                bundle["text/html"] = card.figure(readable(self._images), self._settings, self.seconds, self.notes)
             except Exception as error:  # noqa: BLE001 - an error here would hide the result it should show
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

@@ -14,7 +14,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, fields
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from numbers import Real
@@ -23,22 +23,63 @@ from typing import Any, Final, NoReturn
 
 from .errors import InvalidSettings
 
-__all__ = ["SCHEDULERS", "TASKS", "Settings"]
+__all__ = ["SCHEDULERS", "SOLVERS", "TASKS", "Settings", "Solver"]
 
-SCHEDULERS: Final[Mapping[str, str]] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """What sdkit knows of one scheduler; a row of `SOLVERS`.
+
+    Parameters
+    ----------
+    label
+        The name people know it by.
+    kind
+        Its class in diffusers.
+    elsewhere
+        The sampler's name in A1111 and Forge.
+    changes
+        Configuration that makes the class what its name says.
+    calls, first
+        The network is called ``calls · steps + first`` times: a method of second order looks twice at a step.
+    restless
+        Adds fresh noise, drawn by the seed, at every step.
+    """
+
+    label: str
+    kind: str
+    elsewhere: str
+    _: KW_ONLY
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    calls: int = 1
+    first: int = 0
+    restless: bool = False
+
+
+_DPM: Final = "DPMSolverMultistepScheduler"
+
+SOLVERS: Final[Mapping[str, Solver]] = MappingProxyType(
     {
-        "ddim": "DDIM",
-        "ddpm": "DDPM",
-        "euler": "Euler",
-        "euler_a": "Euler ancestral",
-        "dpm++": "DPM++ 2M",
-        "dpm++_karras": "DPM++ 2M Karras",
-        "unipc": "UniPC",
-        "lms": "LMS",
-        "pndm": "PNDM",
-        "heun": "Heun",
+        "ddim": Solver("DDIM", "DDIMScheduler", "DDIM"),
+        "ddpm": Solver("DDPM", "DDPMScheduler", "DDPM", restless=True),
+        "euler": Solver("Euler", "EulerDiscreteScheduler", "Euler"),
+        "euler_a": Solver("Euler ancestral", "EulerAncestralDiscreteScheduler", "Euler a", restless=True),
+        "dpm++": Solver(
+            "DPM++ 2M", _DPM, "DPM++ 2M", changes={"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}
+        ),
+        "dpm++_karras": Solver(
+            "DPM++ 2M Karras", _DPM, "DPM++ 2M Karras",
+            changes={"algorithm_type": "dpmsolver++", "use_karras_sigmas": True},
+        ),
+        "unipc": Solver("UniPC", "UniPCMultistepScheduler", "UniPC"),
+        "lms": Solver("LMS", "LMSDiscreteScheduler", "LMS"),
+        "pndm": Solver("PNDM", "PNDMScheduler", "PLMS", changes={"skip_prk_steps": True}, first=1),
+        "heun": Solver("Heun", "HeunDiscreteScheduler", "Heun", calls=2, first=-1),
     }
-)
+)  # fmt: skip
+"""Short name of each scheduler → all that is known of it; a new one is one row here."""
+
+SCHEDULERS: Final[Mapping[str, str]] = MappingProxyType({name: solver.label for name, solver in SOLVERS.items()})
 """Short name of each scheduler → the name people know it by."""
 
 TASKS: Final = ("text-to-image", "image-to-image", "inpainting")
@@ -129,11 +170,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check every value, and turn numbers of other libraries into Python's own."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is not None or field.default is not None:
+        for known in fields(self):
+            value = getattr(self, known.name)
+            if value is not None or known.default is not None:
                 # The class is frozen, and this is its constructor.
-                object.__setattr__(self, field.name, _CHECKS[field.name](field.name, value))
+                object.__setattr__(self, known.name, _CHECKS[known.name](known.name, value))
         if self.variation_seed is None and self.variation_amount > 0:
             _refuse(f"variation_amount={self.variation_amount} needs a variation_seed: give one, or use amount 0")
 

@@ -80,6 +80,7 @@ def dies_once(flag, value):
     return (f"(lambda os: {value} if os.path.exists({path}) else {first})(__import__('os'))",)
 
 
+@pytest.mark.cluster
 def test_a_lost_worker_costs_its_job_one_retry(cluster, tmp_path):
     executor, _ = cluster
     jobs = [(str(n),) for n in range(5)]
@@ -89,6 +90,7 @@ def test_a_lost_worker_costs_its_job_one_retry(cluster, tmp_path):
     assert (tmp_path / "flag").exists()
 
 
+@pytest.mark.cluster
 def test_equal_jobs_are_all_done(cluster):
     executor, _ = cluster
     if isinstance(executor, ProcessPoolExecutor):
@@ -97,6 +99,7 @@ def test_equal_jobs_are_all_done(cluster):
     assert len(set(found.values())) == 4, "Dask would merge them"
 
 
+@pytest.mark.cluster
 def test_a_killed_process_loses_no_cell(small):
     """The whole way, with real pictures: two processes, one of them killed in the middle of a sweep."""
     here = sweep(small, "a cat", batch_size=1, **GRID)
@@ -225,6 +228,7 @@ def test_another_version_is_refused(small):
     assert pictures == []
 
 
+@pytest.mark.cluster
 def test_a_job_that_kills_every_worker_is_named():
     poison = f"__import__('os').kill(__import__('os').getpid(), {int(signal.SIGKILL)})"
     jobs = [("0",), (poison,), ("2",), ("3",), ("4",)]

@@ -14,7 +14,7 @@ import sdkit
 from sdkit.errors import BadPicture, Cancelled, CannotSave, InvalidSettings
 from sdkit.settings import Settings
 from sdkit.walks.frames import render
-from sdkit.walks.route import Plan, Recipe
+from sdkit.walks.route import Recipe, Route
 
 pytestmark = pytest.mark.filterwarnings("ignore::sdkit.generation.PromptWarning")
 
@@ -332,7 +332,7 @@ def test_the_folder_holds_one_picture_a_frame_and_the_plan(tiny, tmp_path):
 def test_plans_survive_json(tiny):
     for options in ({}, {"pacing": "ease"}, {"loop": True, "noise": "circle"}, {"boomerang": True, "frames": [3]}):
         plan = walk(tiny, **options).plan
-        assert Plan.from_json(json.dumps(plan.to_dict())) == plan
+        assert Route.from_json(json.dumps(plan.to_dict())) == plan
 
 
 def test_a_draft_is_made_again_at_the_same_places(tiny):

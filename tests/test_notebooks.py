@@ -8,6 +8,7 @@ import pytest
 from lessons import NOTEBOOKS, ROOT, limit, local_links, run
 
 READ = {path: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+pytestmark = pytest.mark.lesson
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 

@@ -180,6 +180,7 @@ def trained(tmp_path_factory):
     return folder / "tiny"
 
 
+@pytest.mark.training
 def test_the_whole_recipe_runs_and_diffusers_opens_the_result(trained):
     from diffusers import StableDiffusionPipeline
 
@@ -189,6 +190,7 @@ def test_the_whole_recipe_runs_and_diffusers_opens_the_result(trained):
     assert (trained / "facts.json").exists()
 
 
+@pytest.mark.training
 def test_a_killed_run_goes_on_from_its_checkpoint(trained):
     from sdkit.pocket.train import train_diffusion
     from sdkit.pocket.training.checkpoint import load_checkpoint
@@ -211,6 +213,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(trained):
     assert 0 < (both["unet"].conv_in.weight - saved).abs().max() < 0.1
 
 
+@pytest.mark.training
 def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
     from sdkit.pocket.evaluate import Question, questions, score
     from sdkit.pocket.training.judge import Verdict
@@ -258,6 +261,7 @@ def test_the_tokenizer_is_the_same_in_every_process():
     assert len(built) == 1
 
 
+@pytest.mark.training
 def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained, tmp_path):
     """The words' numbers must be those of the weights, and the average must begin at them."""
     from diffusers import StableDiffusionPipeline
@@ -348,6 +352,7 @@ def test_muon_makes_updates_orthogonal():
         assert values.max() < 1.3
 
 
+@pytest.mark.training
 def test_muon_learns_a_least_squares_problem():
     from sdkit.pocket.training.muon import optimizers
 

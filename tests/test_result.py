@@ -132,7 +132,7 @@ def test_a_notebook_shows_one_html_card(count: int, size: tuple[int, int], width
 
 def test_showing_never_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result(2)[2:]._repr_mimebundle_() == {"text/plain": "<Result: no pictures>"}
-    monkeypatch.setattr(card, "encode", lambda *_: 1 / 0)
+    monkeypatch.setattr(card, "compressed", lambda *_: 1 / 0)
     shown = result(1)._repr_mimebundle_()
     size = "64\N{MULTIPLICATION SIGN}64"
     told = f"<Result: 1 picture, 'a cat', seed 0 · {size} · 0.8 s> (no preview: ZeroDivisionError)"

@@ -26,6 +26,15 @@ def test_no_room_imports_in_a_circle_and_training_stays_apart():
     assert "0 broken" in done.stdout
 
 
+def test_a_choice_of_three_is_written_out():
+    """A conditional expression inside another one has to be read twice."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(outer, ast.IfExp):
+                inner = [node for node in ast.walk(outer) if isinstance(node, ast.IfExp) and node is not outer]
+                assert not inner, f"{path}:{outer.lineno}"
+
+
 def _fresh(code):
     return subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
 

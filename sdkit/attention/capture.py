@@ -322,14 +322,21 @@ class Capture:
                 math.ceil(height / scale), math.ceil(width / scale), layer.level + (layer.kind == "joint")
             )
             if layer.kind == "self":
-                kept = len(self.points) or (rows * columns if rows * columns <= _STEP_RESOLUTION**2 else 0)
+                kept = len(self.points)
+                if not kept and rows * columns <= _STEP_RESOLUTION**2:
+                    kept = rows * columns
                 total += kept * rows * columns * 4
                 continue
-            small = reduced(rows, columns, self.resolution)
-            total += math.prod(small) * tokens * 4 + (rows * columns * tokens * 4 if layer.kind == "joint" else 0)
-            total += math.prod(small) * tokens * 4 * layer.heads if self.heads else 0
-            groups[layer.group] = math.prod(small)
-        return count * (total + (sum(groups.values()) * tokens * 2 * steps if self.steps else 0))
+            small = math.prod(reduced(rows, columns, self.resolution))
+            total += small * tokens * 4
+            if layer.kind == "joint":
+                total += rows * columns * tokens * 4
+            if self.heads:
+                total += small * tokens * 4 * layer.heads
+            groups[layer.group] = small
+        if self.steps:
+            total += sum(groups.values()) * tokens * 2 * steps
+        return count * total
 
 
 class _Reader(TorchFunctionMode):

@@ -20,7 +20,7 @@ from sdkit.pictures.gallery import Gallery
 from sdkit.pipelines.tokens import Prompt
 
 from .overlay import overlay
-from .parts import LayerMaps, pick, resized
+from .parts import LayerMaps, pick, stretched
 
 if TYPE_CHECKING:
     Floats = NDArray[np.float32]
@@ -97,7 +97,7 @@ class AttentionMaps:
         """
         positions = self._positions(word, occurrence)
         small = [pick(layer.words, positions) for layer in self.default_layers]
-        total: Floats = np.mean([resized(m, size or self.size) for m in small], axis=0, dtype=np.float32)
+        total: Floats = np.mean([stretched(m, size or self.size) for m in small], axis=0, dtype=np.float32)
         return total / np.float32(max(float(total.max()), 1e-12)) if normalize else total
 
     def _positions(self, word: str, occurrence: int | None = None) -> list[tuple[int, ...]]:
@@ -170,7 +170,7 @@ class AttentionMaps:
         grid = max((self.steps[g].shape[1:3] for g in groups), key=lambda s: s[0] * s[1])
         series = [pick(self.steps[g].astype(np.float32), positions) for g in groups]
         return np.stack(
-            [np.mean([resized(s[n], grid[::-1]) for s in series], 0) for n in range(len(series[0]))], dtype=np.float32
+            [np.mean([stretched(s[n], grid[::-1]) for s in series], 0) for n in range(len(series[0]))], dtype=np.float32
         )
 
     def by_layer(self, word: str) -> dict[str, Floats]:
@@ -195,7 +195,7 @@ class AttentionMaps:
             )
         positions = self._positions(word)
         return np.mean(
-            [resized(pick(np.moveaxis(b, 0, -1), positions), self.size) for b in found], axis=0, dtype=np.float32
+            [stretched(pick(np.moveaxis(b, 0, -1), positions), self.size) for b in found], axis=0, dtype=np.float32
         )
 
     def at(self, *, step: int | None = None, layer: str | None = None, head: int | None = None) -> AttentionMaps:
@@ -247,7 +247,7 @@ class AttentionMaps:
             raise InvalidSettings(
                 f"The point ({x:g}, {y:g}) is outside the picture; give x and y from 0 up to, not including, 1."
             )
-        total: Floats = np.mean([resized(self._view(m, x, y), self.size) for m in found], axis=0, dtype=np.float32)
+        total: Floats = np.mean([stretched(self._view(m, x, y), self.size) for m in found], axis=0, dtype=np.float32)
         return total / np.float32(max(float(total.max()), 1e-12))
 
     def _view(self, layer: LayerMaps, x: float, y: float) -> Floats:
@@ -327,8 +327,10 @@ class AttentionMaps:
         """The picture and the overlay of every content word (or of `words`), with the share of attention each got."""
         picture = image or self.image
         shares = self.shares()
-        items = [("the picture", picture)] if picture is not None else []
-        for word in list(words) if words is not None else self.content_words:
+        items = []
+        if picture is not None:
+            items.append(("the picture", picture))
+        for word in self.content_words if words is None else list(words):
             share = sum(v for k, v in shares.items() if k.split(" (")[0].casefold() in word.casefold().split())
             items.append((f"{word} · {100 * share:.1f} %", self.overlay(word, image=picture)))
         return Gallery(items, heading=self.prompt.text)
@@ -336,8 +338,10 @@ class AttentionMaps:
     def __repr__(self) -> str:
         """Describe the maps in one line."""
         kept = [f"{len(self.layers)} layers", f"{len(self.timesteps)} steps averaged"]
-        kept += ["steps apart"] if self.steps else []
-        kept += ["heads apart"] if any(m.heads is not None for m in self.layers) else []
+        if self.steps:
+            kept.append("steps apart")
+        if any(m.heads is not None for m in self.layers):
+            kept.append("heads apart")
         return f"<AttentionMaps: {', '.join(self.words) or 'no words'}; {', '.join(kept)}>"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-__all__ = ["LayerMaps", "pick", "resized"]
+__all__ = ["LayerMaps", "pick", "stretched"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def pick(maps: NDArray[Any] | None, positions: Iterable[tuple[int, ...]]) -> Flo
     return np.mean([maps[..., list(p)].sum(-1) for p in positions], axis=0, dtype=np.float32)
 
 
-def resized(small: Floats, size: tuple[int, int]) -> Floats:
+def stretched(small: Floats, size: tuple[int, int]) -> Floats:
     """`(h, w)` to `(H, W)`, bicubic, kept within 0..1."""
     if small.shape == size[::-1]:
         return small

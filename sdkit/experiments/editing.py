@@ -109,7 +109,7 @@ def edit_attention(
     words = (blend, blend) if isinstance(blend, str) else blend
     if words is not None and prompt is None and swap and words[0] == words[1]:
         words = (words[0], swap.get(words[0], words[1]))
-    plan = Plan(
+    plan = Exchange(
         *_aligned(one, two),
         factors=_factors(two, weights or {}),
         cross_steps=cross_steps,
@@ -120,7 +120,7 @@ def edit_attention(
 
 
 @dataclass(frozen=True)
-class Plan:
+class Exchange:
     """How attention to the source's tokens becomes attention to the new ones.
 
     `take` `(T, T)` moves the source's probabilities to new positions; `own` `(T,)` is 1 where a new token has no
@@ -149,7 +149,9 @@ class Ride:
 class Edit:
     """Runs inside the block follow the source; made by `edit_attention`."""
 
-    def __init__(self, pipe: Any, source: Result, settings: Settings, layers: tuple[Layer, ...], plan: Plan) -> None:
+    def __init__(
+        self, pipe: Any, source: Result, settings: Settings, layers: tuple[Layer, ...], plan: Exchange
+    ) -> None:
         self.pipe, self.source, self.settings, self.layers, self.plan = pipe, source, settings, layers, plan
         self._ride = Ride()
         self._step = -1
@@ -305,7 +307,7 @@ def _swapped(prompt: str, swap: Mapping[str, str]) -> str:
 
 
 def _aligned(one: Prompt, two: Prompt) -> tuple[Tensor, Tensor]:
-    """`take` and `own` of a `Plan`: equal words keep their attention, replaced words hand theirs over."""
+    """`take` and `own` of an `Exchange`: equal words keep their attention, replaced words hand theirs over."""
     take, own = torch.zeros(one.length, two.length), torch.ones(two.length)
 
     def hand_over(old: tuple[int, ...], new: tuple[int, ...]) -> None:

@@ -76,8 +76,9 @@ class Needs:
         """Pixels along one side of the pictures that the model was trained on."""
         denoiser = self.part("denoiser")
         size = denoiser.config.get("sample_size") if denoiser else None
-        size = 128 if size is None else size if isinstance(size, int) else max(size)  # Flux does not say it: 1024
-        return size * self.scale
+        if size is None:
+            size = 128  # Flux does not say it: 1024
+        return (size if isinstance(size, int) else max(size)) * self.scale
 
     def step(self, width: int, height: int, pictures: int = 1) -> int:
         """Beside the weights, for one denoising step."""

@@ -202,8 +202,9 @@ def draft(
     considered = tuple((way, needs.peak(way, width, height, side)) for way in ways)
     way = next((w for w, peak in considered if peak <= USABLE * room), ways[-1])
     together = next((n for n in _TOGETHER if needs.peak(way, width, height, side, n) <= USABLE * room), 1)
+    name = source if kind == "hub" else Path(source).name
     return Plan(
-        name="pocket" if source == pocket.path() else source if kind == "hub" else Path(source).name,
+        name="pocket" if source == pocket.path() else name,
         device=device,
         dtype=precision,
         width=width,
@@ -226,9 +227,10 @@ def _ways(memory: str, device: str) -> tuple[Sequence[Way], int | None]:
         raise InvalidSettings(f'memory is {memory!r}; choose "auto", "full", "low" or a size such as "8GB".')
     if memory == "full":
         return _RESIDENT, None
+    limit = int(float(size[1]) * _GIB) if size else None
     if device.startswith("cpu"):
-        return _HERE[1:] if memory == "low" else _HERE, int(float(size[1]) * _GIB) if size else None
-    return _LOW if memory == "low" else _AUTO, int(float(size[1]) * _GIB) if size else None
+        return _HERE[1:] if memory == "low" else _HERE, limit
+    return _LOW if memory == "low" else _AUTO, limit
 
 
 def free(device: str) -> int:

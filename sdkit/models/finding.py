@@ -44,7 +44,9 @@ def _device(wanted: str | None) -> str:
     import torch
 
     if wanted is None:
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         kind = torch.device(wanted).type
     except RuntimeError:

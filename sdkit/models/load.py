@@ -119,10 +119,11 @@ def load(
     pipe = _arranged(pipe, first or plan(), plan, chosen)
     if compile:
         denoiser_of(pipe).compile()
+    place = source if kind == "hub" else str(Path(source).resolve())
     remember(
         pipe,
         Origin(
-            "pocket" if is_pocket_path(source) else source if kind == "hub" else str(Path(source).resolve()),
+            "pocket" if is_pocket_path(source) else place,
             revision,
             variant,
             None if vae is None else str(vae),

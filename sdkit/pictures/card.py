@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sdkit.settings import Settings
 
-__all__ = ["caption", "encode", "figure", "gallery"]
+__all__ = ["caption", "compressed", "figure", "gallery"]
 
 _QUALITY: Final = 90
 _LONGEST_TEXT: Final = 300  # a prompt of a page would bury the picture
@@ -133,7 +133,7 @@ def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def encode(image: Image.Image, quality: int = _QUALITY, effort: int = 2) -> tuple[str, bytes]:
+def compressed(image: Image.Image, quality: int = _QUALITY, effort: int = 2) -> tuple[str, bytes]:
     """Return the MIME type and the bytes of a small, lossy picture.
 
     Parameters
@@ -164,8 +164,10 @@ def _prompt(settings: Sequence[Settings]) -> str:
 
 def _list(one: str, many: str, values: Iterable[object]) -> str:
     distinct = list(dict.fromkeys(str(value) for value in values if value is not None))
+    if not distinct:
+        return ""
     shown = ", ".join(distinct[:_MOST_VALUES]) + (" …" if len(distinct) > _MOST_VALUES else "")
-    return f"{one if len(distinct) == 1 else many} {shown}".strip() if distinct else ""
+    return f"{one if len(distinct) == 1 else many} {shown}".strip()
 
 
 def _short(value: float | None) -> str | None:
@@ -173,7 +175,7 @@ def _short(value: float | None) -> str | None:
 
 
 def _image(image: Image.Image, alt: str) -> str:
-    kind, data = encode(image)
+    kind, data = compressed(image)
     return (
         f'<img src="data:{kind};base64,{base64.b64encode(data).decode("ascii")}" alt="{_text(alt)}" '
         f'width="{image.width}" height="{image.height}" style="max-width:100%;height:auto;border-radius:4px">'

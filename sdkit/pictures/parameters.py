@@ -19,26 +19,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import BadPicture, InvalidSettings
-from sdkit.settings import Settings
+from sdkit.settings import SOLVERS, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["from_parameters", "to_parameters"]
 
-_SAMPLERS: Final = {
-    "ddim": "DDIM",
-    "ddpm": "DDPM",
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "dpm++": "DPM++ 2M",
-    "dpm++_karras": "DPM++ 2M Karras",
-    "unipc": "UniPC",
-    "lms": "LMS",
-    "pndm": "PLMS",
-    "heun": "Heun",
-}
-_SCHEDULERS: Final = {sampler.lower(): name for name, sampler in _SAMPLERS.items()}
+_SCHEDULERS: Final = {solver.elsewhere.lower(): name for name, solver in SOLVERS.items()}
 # Since version 1.9 A1111 names the spacing of the steps apart from the sampler. These are the plain spacings;
 # "Automatic" is one as well, except that it means Karras for DPM++ 2M.
 _PLAIN_SPACINGS: Final = frozenset({"", "automatic", "normal", "uniform"})
@@ -70,7 +58,7 @@ def to_parameters(settings: Settings, extra: Mapping[str, str] | None = None) ->
     s = settings
     pairs: dict[str, object] = {
         "Steps": s.steps,
-        "Sampler": _SAMPLERS[s.scheduler] if s.scheduler else None,
+        "Sampler": SOLVERS[s.scheduler].elsewhere if s.scheduler else None,
         "CFG scale": _short(s.guidance_scale) if s.guidance_scale is not None else None,
         "Seed": s.seed,
         "Size": f"{s.width}x{s.height}" if s.width and s.height else None,
@@ -170,7 +158,9 @@ def _json_value(line: str, start: int) -> tuple[str, int] | None:
     except (ValueError, RecursionError):
         return None  # only looks like JSON
     rest = _END.match(line, end)
-    return (value if isinstance(value, str) else line[start:end], rest.end()) if rest else None
+    if rest is None:
+        return None
+    return value if isinstance(value, str) else line[start:end], rest.end()
 
 
 def _plain_value(line: str, start: int) -> tuple[str, int]:

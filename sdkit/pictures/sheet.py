@@ -16,7 +16,7 @@ from sdkit.errors import InvalidSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["contact_sheet", "flat", "preview", "resized"]
+__all__ = ["contact_sheet", "flat", "readable", "resized"]
 
 _READABLE: Final = 256  # pixels: below this a picture on a sheet is enlarged, or nobody sees what it shows
 _READABLE_ALONE: Final = 320
@@ -70,7 +70,7 @@ def contact_sheet(images: Sequence[Image.Image], columns: int | None = None, sca
     return sheet
 
 
-def preview(images: Sequence[Image.Image]) -> Image.Image:
+def readable(images: Sequence[Image.Image]) -> Image.Image:
     """Return one picture, or a sheet of several, in a size that reads well in a notebook and keeps it small."""
     longest = _longest(images)
     if len(images) == 1:

@@ -14,25 +14,12 @@ from typing import Any
 import torch
 
 from sdkit.errors import InvalidSettings
-from sdkit.settings import SCHEDULERS
+from sdkit.settings import SCHEDULERS, SOLVERS
 
 from .families import is_flow
 
-__all__ = ["make_scheduler", "scheduler_name", "scheduler_of"]
+__all__ = ["make_scheduler", "scheduler_name", "scheduler_of", "suiting"]
 
-# short name → diffusers class and the settings that make it what its name says
-_CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {}),
-    "ddpm": ("DDPMScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_a": ("EulerAncestralDiscreteScheduler", {}),
-    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": False}),
-    "dpm++_karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "use_karras_sigmas": True}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "heun": ("HeunDiscreteScheduler", {}),
-}
 _SMALLEST_ALPHA_BAR = 2e-5  # stands in for zero where a solver divides by it: a signal of 0.4 %, which nobody sees
 
 
@@ -52,6 +39,11 @@ def _without_zero(config: dict[str, Any]) -> list[float]:
     return (1 - bar / previous).tolist()
 
 
+def suiting(pipe: Any) -> list[str]:
+    """Short names of the schedulers that can run a pipeline's model: none of these solvers can run flow matching."""
+    return [] if is_flow(pipe.scheduler) else list(SOLVERS)
+
+
 def make_scheduler(pipe: Any, name: str) -> Any:
     """A new scheduler for `pipe` by short name, built from the configuration of the one it has.
 
@@ -62,16 +54,16 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     """
     import diffusers
 
-    if name not in _CLASSES:
+    if name not in SOLVERS:
         raise InvalidSettings(f"The scheduler {name!r} is not known; choose one of {', '.join(SCHEDULERS)}.")
     config = dict(pipe.scheduler.config)
-    if is_flow(pipe.scheduler):
+    if name not in suiting(pipe):
         raise InvalidSettings(
             f"The scheduler {name!r} cannot run {type(pipe).__name__}, which is a flow-matching model; "
             "leave the scheduler unset to use the model's own."
         )
-    class_name, changes = _CLASSES[name]
-    kind = getattr(diffusers, class_name)
+    changes = dict(SOLVERS[name].changes)
+    kind = getattr(diffusers, SOLVERS[name].kind)
     accepted = inspect.signature(kind.__init__).parameters
     if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in accepted:
         changes = {**changes, "trained_betas": _without_zero(config)}
@@ -85,8 +77,8 @@ def scheduler_name(pipe: Any) -> str | None:
     """Short name of the scheduler that a pipeline has, or None if it has no short name."""
     found = type(pipe.scheduler).__name__
     karras = bool(pipe.scheduler.config.get("use_karras_sigmas"))
-    for name, (class_name, changes) in _CLASSES.items():
-        if class_name == found and bool(changes.get("use_karras_sigmas")) == karras:
+    for name, solver in SOLVERS.items():
+        if solver.kind == found and bool(solver.changes.get("use_karras_sigmas")) == karras:
             return name
     return None
 

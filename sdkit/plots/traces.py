@@ -199,7 +199,8 @@ def fork_tree(pipe: Any, traces: Sequence[Trace], *, columns: int = 8, ax: Axes 
     ax = axes_or_new(ax, (1.15 * len(at) + 2, 1.15 * len(rows) + 0.5))
     for row, trace in enumerate(rows):
         shown = [x for x, i in enumerate(at) if (trace.forked_at or 0) <= i < len(trace)]
-        begin, end = shown[0] if shown else len(at) - 1, shown[-1] if shown else len(at) - 1
+        reached = shown or [len(at) - 1]
+        begin, end = reached[0], reached[-1]
         if trace.parent is not None:
             above = next(n for n, t in enumerate(rows) if t is trace.parent)
             ax.plot([begin - 0.5] * 2 + [begin], [above, row, row], **_BRANCH)

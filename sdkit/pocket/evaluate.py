@@ -46,7 +46,7 @@ def questions(preset: Preset, count: int, *, seed: int = 0) -> list[Question]:
     asked: list[Question] = []
     for n in range(count):
         part = n % 20
-        what = "single" if part < 12 else "pair" if part < 17 else "count"
+        what = ("single", "pair", "count")[(part >= 12) + (part >= 17)]
         unseen = part in (0, 1, 12)
         while True:
             s = random_scene(rng, kinds, training=False, composition=what)

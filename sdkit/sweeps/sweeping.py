@@ -173,8 +173,9 @@ class Sweep:
         del include, exclude
         bundle = {"text/plain": repr(self)}
         try:
-            told = f"{len(self.missing)} cells were not made" if self.missing else ""
-            notes = [*self.notes, *([told] if told else [])]
+            notes = list(self.notes)
+            if self.missing:
+                notes.append(f"{len(self.missing)} cells were not made")
             bundle["text/html"] = card.figure(self.sheet(), list(self.wanted.values()), notes=notes)
         except Exception as error:  # noqa: BLE001 - an error here would hide the cells it should show
             bundle["text/plain"] += f" (no preview: {type(error).__name__})"
@@ -280,9 +281,11 @@ def _wanted(
     if twice := next((f for f in fields if fields.count(f) > 1), None):
         raise InvalidSettings(f"{twice} stands on two axes, so one would undo the other; leave it on one.")
     base = settings.settings if isinstance(settings, Result) else settings
-    if not isinstance(base, (str, Settings)):
+    if isinstance(base, str):
+        base = Settings(prompt=base)
+    if not isinstance(base, Settings):
         raise InvalidSettings(f"settings is a {type(settings).__name__}; give words, Settings or a Result.")
-    base = (Settings(prompt=base) if isinstance(base, str) else base).replace(**changes)
+    base = base.replace(**changes)
     cells: dict[Index, Settings] = {}
     for k, j, i in itertools.product(*(range(len(a)) for a in reversed(axes))):
         cells[i, j, k] = axes[2].apply(k, axes[1].apply(j, axes[0].apply(i, base)))

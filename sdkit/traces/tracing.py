@@ -18,7 +18,7 @@ import torch
 from sdkit.pipelines.families import Family, family_of
 from sdkit.pipelines.latents import channels_of, scale_of
 from sdkit.pipelines.previews import unpacked
-from sdkit.settings import Settings
+from sdkit.settings import SOLVERS, Settings
 
 from .predictions import clean, kind_of, level
 from .probing import around
@@ -191,7 +191,8 @@ def trace_cost(pipe: Any, settings: Settings | Sequence[Settings], keep: bool | 
     for s in [settings] if isinstance(settings, Settings) else settings:
         values = channels_of(pipe) * (s.height or 0) * (s.width or 0) // scale_of(pipe) ** 2
         steps = (s.steps or 0) if s.task == "text-to-image" else int((s.steps or 0) * s.strength)
-        steps = {"heun": 2 * steps - 1, "pndm": steps + 1}.get(s.scheduler or "", steps)
+        if s.scheduler is not None:
+            steps = SOLVERS[s.scheduler].calls * steps + SOLVERS[s.scheduler].first
         arrays = len(names)
         if (s.guidance_scale or 0) <= 1:  # nothing unconditional, and the conditional prediction is the guided one
             arrays -= ("unconditional" in names) + ({"unconditional", "conditional", "guided"} <= set(names))

@@ -18,7 +18,7 @@ from sdkit.errors import BadPicture, CannotSave
 from sdkit.pictures.files import replacing
 from sdkit.pictures.metadata import open_picture
 
-from .route import Place, Plan
+from .route import Place, Route
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,13 +53,13 @@ class FrameFolder:
                 f"'{path}' holds no walk (no readable {_PLAN}); give a folder that interpolate() made."
             ) from None
         try:
-            self.plan = Plan.from_json(text)
+            self.plan = Route.from_json(text)
         except BadPicture as error:
             raise BadPicture(f"'{self.path / _PLAN}' cannot be used: {error}.") from error
         self.there = {place for f in self.path.iterdir() if (place := _place(f.name))}
 
     @classmethod
-    def begin(cls, plan: Plan, path: Path) -> FrameFolder:
+    def begin(cls, plan: Route, path: Path) -> FrameFolder:
         """Make a folder for a plan, or open one in which the same walk was begun.
 
         Raises

@@ -15,11 +15,11 @@ from sdkit.errors import InvalidSettings
 from sdkit.generation import batch_for, complete, warn_about_words
 from sdkit.pipelines.families import family_of
 from sdkit.result import Result
-from sdkit.settings import Settings
+from sdkit.settings import SOLVERS, Settings
 
 from .pacing import DIGITS, EASINGS, checked_pace, eased, paced, split
 from .paths import NOISE_PATHS, WORD_PATHS
-from .route import Place, Plan
+from .route import Place, Route
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_plan"]
 
 _SAME: Final = ("width", "height", "steps", "scheduler")
-_RESTLESS: Final = {"ddpm", "euler_a"}  # solvers that add fresh noise, drawn by the seed, at every step
 
 
 def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tuple[list[Settings], Image.Image | None]:
@@ -53,8 +52,10 @@ def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tu
 def _settings(keyframe: Any) -> list[Settings]:
     if isinstance(keyframe, Result):
         return keyframe.all_settings
-    if isinstance(keyframe, (str, Settings)):
-        return [keyframe if isinstance(keyframe, Settings) else Settings(keyframe)]
+    if isinstance(keyframe, Settings):
+        return [keyframe]
+    if isinstance(keyframe, str):
+        return [Settings(keyframe)]
     raise InvalidSettings(f"A keyframe is a {type(keyframe).__name__}; give a prompt, Settings or a Result.")
 
 
@@ -74,7 +75,9 @@ def corners_of(
             raise InvalidSettings(
                 f"The keyframes differ in {name} ({values[0]} and {values[1]}); give one, such as {name}={values[0]!r}."
             )
-    if len({(s.seed, s.variation_seed, s.variation_amount) for s in wanted}) > 1 and wanted[0].scheduler in _RESTLESS:
+    solver = SOLVERS.get(wanted[0].scheduler or "")
+    seeds = {(s.seed, s.variation_seed, s.variation_amount) for s in wanted}
+    if len(seeds) > 1 and solver is not None and solver.restless:
         raise InvalidSettings(
             f"The scheduler {wanted[0].scheduler!r} draws fresh noise at every step, so a walk between seeds would jump at its "
             "keyframes; use scheduler='ddim' or 'euler', or one seed for all."
@@ -84,7 +87,7 @@ def corners_of(
 
 def walk_plan(
     wanted: list[Settings], frames: Any, pacing: Any, *, loop: bool, boomerang: bool, words: str, noise: str
-) -> Plan:
+) -> Route:
     """Turn what was asked into a plan, or say in one sentence what is wrong with it."""
     _known("words", words, WORD_PATHS)
     _known("noise", noise, [*NOISE_PATHS, "circle"])
@@ -95,17 +98,17 @@ def walk_plan(
     label, places = _places(pacing, counts, loop=loop)
     if label == "even" and not isinstance(frames, Sequence):
         counts = [sum(counts)]  # frames may move to where the picture changes most, over segments
-    return Plan(tuple(wanted), tuple(counts), label, tuple(places), loop, boomerang, words, noise)
+    return Route(tuple(wanted), tuple(counts), label, tuple(places), loop, boomerang, words, noise)
 
 
-def grid_plan(wanted: list[Settings], shape: tuple[int, int], *, words: str, noise: str) -> Plan:
+def grid_plan(wanted: list[Settings], shape: tuple[int, int], *, words: str, noise: str) -> Route:
     """The plan of a sheet between four corners."""
     _known("words", words, WORD_PATHS)
     _known("noise", noise, NOISE_PATHS)
     rows, columns = (_whole("shape", n, 2) for n in shape)
     cells = product(range(rows), range(columns))
     places = tuple((round(r / (rows - 1), DIGITS), round(c / (columns - 1), DIGITS)) for r, c in cells)
-    return Plan(tuple(wanted), (), "linear", places, words=words, noise=noise, shape=(rows, columns))
+    return Route(tuple(wanted), (), "linear", places, words=words, noise=noise, shape=(rows, columns))
 
 
 def _counts(frames: Any, segments: int, keyframes: int, *, loop: bool) -> list[int]:

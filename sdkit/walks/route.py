@@ -17,7 +17,7 @@ from sdkit.settings import Settings
 
 from .pacing import DIGITS, coarse_to_fine, evenly
 
-__all__ = ["Place", "Plan", "Recipe"]
+__all__ = ["Place", "Recipe", "Route"]
 
 Place = tuple[float, ...]
 """Where a frame lies: ``(position,)`` on a walk, ``(row, column)`` in 0..1 on a grid."""
@@ -76,7 +76,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Route:
     """Everything that decides a walk.
 
     Parameters
@@ -164,7 +164,7 @@ class Plan:
         return plain | {"format": _FORMAT, "keyframes": [s.to_dict() for s in self.keyframes]}
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
+    def from_json(cls, text: str) -> Route:
         """Read what ``json.dumps(plan.to_dict())`` wrote.
 
         Raises
@@ -211,8 +211,12 @@ class Plan:
 
     def _even(self, done: Sequence[Place], distances: Sequence[float], most: int) -> list[Place]:
         """Divide the largest gaps; with steps given by segment, within each segment."""
-        edges = [p[0] for p in done] + ([float(self.segments)] if self.loop else [])
-        bounds = [(0, self.segments)] if len(self.counts) == 1 else [(n, n + 1) for n in range(self.segments)]
+        edges = [p[0] for p in done]
+        if self.loop:
+            edges.append(float(self.segments))
+        bounds = [(n, n + 1) for n in range(self.segments)]
+        if len(self.counts) == 1:
+            bounds = [(0, self.segments)]
         chosen: list[tuple[float, Place]] = []
         for count, (low, high) in zip(self.counts, bounds, strict=True):
             inside = [i for i, edge in enumerate(edges) if low <= edge <= high]

@@ -26,7 +26,7 @@ from sdkit.pictures.video import save_video
 
 from .difference import appearance, difference
 from .folder import FrameFolder
-from .route import Place, Plan
+from .route import Place, Route
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ class Walk(Sequence[Image.Image]):
         self._cleaner: Any = None
 
     @classmethod
-    def begin(cls, plan: Plan, folder: str | os.PathLike[str] | None) -> Walk:
+    def begin(cls, plan: Route, folder: str | os.PathLike[str] | None) -> Walk:
         """Open a folder for a plan; None makes a temporary one, which goes when the walk goes."""
         place = Path(tempfile.mkdtemp(prefix="sdkit-walk-") if folder is None else folder)
         FrameFolder.begin(plan, place)
@@ -78,7 +78,7 @@ class Walk(Sequence[Image.Image]):
         return self._frames.path
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> Route:
         """Everything that decides the walk."""
         return self._frames.plan
 
@@ -228,7 +228,9 @@ class Walk(Sequence[Image.Image]):
     def _neighbours(self) -> list[tuple[Place, Place]]:
         places = self.places
         if self.plan.shape is None:
-            ends = [*places[1:], *(places[:1] if self.plan.loop else [])]
+            ends = places[1:]
+            if self.plan.loop:
+                ends += places[:1]
             return list(zip(places, ends, strict=False))
         rows, columns = self.plan.shape
         cell = self._cell

@@ -24,7 +24,7 @@ import anywidget
 import traitlets
 
 from sdkit.pictures.card import figure
-from sdkit.pictures.sheet import preview
+from sdkit.pictures.sheet import readable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -130,7 +130,7 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _still_bundle(self) -> dict[str, str]:
         found = self.still()
-        picture = figure(preview([found[0]]), [found[1]]) if found else ""
+        picture = figure(readable([found[0]]), [found[1]]) if found else ""
         text = f'<div class="sdkit-still"><style>{_STILL_STYLE}</style>{picture}</div>'
         return {"text/plain": repr(self), "text/html": text if picture else text.replace("</div>", _empty(self))}
 

@@ -18,11 +18,10 @@ from torch import get_num_threads
 
 from sdkit.generation import PromptWarning
 from sdkit.models.defaults import defaults
-from sdkit.pictures.card import encode
+from sdkit.pictures.card import compressed
 from sdkit.pictures.metadata import fingerprint
-from sdkit.pictures.sheet import preview, resized
-from sdkit.pipelines.families import is_flow
-from sdkit.pipelines.schedulers import scheduler_name
+from sdkit.pictures.sheet import readable, resized
+from sdkit.pipelines.schedulers import scheduler_name, suiting
 from sdkit.settings import SCHEDULERS, Settings
 
 from .explorer import Explorer
@@ -141,7 +140,7 @@ class Studio(Explorer):
             job.check()
             picture, began = None, time.perf_counter()
             if step < total and (began - ended) * _PREVIEW_SHARE >= cost:
-                picture = encode(decode(exact=exact), quality=80)[1]
+                picture = compressed(decode(exact=exact), quality=80)[1]
                 ended = time.perf_counter()
                 cost = ended - began
             if picture or began - told >= _TOLD_EVERY:
@@ -204,24 +203,23 @@ def limits(pipe: Any) -> dict[str, Any]:
     sides = [(own.width, own.height)]
     sides += [(_to8(own.width * x), _to8(own.height * y)) for x, y in ((1.5, 1), (1, 1.5), (1.5, 1.5))]
     named = scheduler_name(pipe)
-    flow = is_flow(pipe.scheduler)
     return {
         "steps": max(2 * own.steps, 20),
         "guidance": max(12.0, 2 * (own.guidance_scale or 0)),
         "sizes": [list(side) for side in dict.fromkeys(sides)],
-        "schedulers": [["", "the model's own"]] if flow else [[key, SCHEDULERS[key]] for key in SCHEDULERS],
+        "schedulers": [[key, SCHEDULERS[key]] for key in suiting(pipe)] or [["", "the model's own"]],
         "scheduler": named or "",
     }
 
 
 def shown(image: Image.Image) -> bytes:
     """Encode a finished picture in the size to show it."""
-    return encode(preview([image]))[1]
+    return compressed(readable([image]))[1]
 
 
 def thumbnail(image: Image.Image, side: int = _THUMBNAIL) -> bytes:
     """Encode a picture for a strip or a sheet."""
-    return encode(resized(image, side / max(image.size)), quality=80)[1]
+    return compressed(resized(image, side / max(image.size)), quality=80)[1]
 
 
 def weights(pipe: Any) -> int:

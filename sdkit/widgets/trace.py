@@ -16,7 +16,7 @@ import traitlets
 from PIL import Image
 
 from sdkit.errors import InvalidSettings
-from sdkit.pictures.card import caption, encode
+from sdkit.pictures.card import caption, compressed
 
 from .explorer import module
 from .portable import Portable
@@ -168,7 +168,7 @@ class TraceExplorer(Studio, Portable):
     def _picture(self, latents: NDArray[Any], *, exact: bool) -> bytes:
         from sdkit.pipelines.previews import decode
 
-        return encode(decode(self.pipe, latents.astype(np.float32), exact=exact), 80, 2)[1]
+        return compressed(decode(self.pipe, latents.astype(np.float32), exact=exact), 80, 2)[1]
 
     def _colours(self, trace: Any) -> dict[str, Any]:
         """Two arrays of signed bytes ``(steps, h, w, 3)``: without the words, and what the words add, each with its scale."""

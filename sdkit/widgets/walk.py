@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import traitlets
 
 from sdkit.errors import InvalidSettings
-from sdkit.pictures.card import encode
+from sdkit.pictures.card import compressed
 from sdkit.pictures.files import safe_name
 from sdkit.pictures.sheet import resized
 
@@ -181,7 +181,7 @@ class WalkExplorer(Studio, Portable):
         for n, place in enumerate(walk.places):
             if place not in self._encoded:
                 image = walk[n]
-                self._encoded[place] = encode(
+                self._encoded[place] = compressed(
                     resized(image, min(1.0, side / max(image.size)) if max(image.size) > side else 1), 85
                 )[1]
         whole = walk.plan.segments or 1

@@ -9,6 +9,8 @@ from test_card import HOSTILE
 
 from .conftest import SETUP
 
+pytestmark = pytest.mark.browser
+
 
 def drag(page, label, share, moves=12):
     """Drag the slider of this name to a share of its length, as a hand does."""
