@@ -19,7 +19,7 @@ from sdkit.memory.needs import decoding, denoising
 from sdkit.memory.plan import planned
 from sdkit.memory.recovery import LessMemory
 from sdkit.memory.sizes import measure
-from sdkit.models import load as models
+from sdkit.models import finding as models
 from sdkit.pipelines import placement
 from sdkit.pipelines.placement import Way, offload, offloaded, state
 

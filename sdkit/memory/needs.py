@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sdkit.pipelines.families import widens_decoder
+from sdkit.pipelines.families import factor_of, patch_of, widens_decoder, width_of
 from sdkit.pipelines.placement import Way
 
 from .sizes import Part
@@ -69,7 +69,7 @@ class Needs:
     def scale(self) -> int:
         """Pixels along one side of a latent pixel."""
         vae = self.part("autoencoder")
-        return 2 ** (len(vae.config.get("block_out_channels", (0,) * 4)) - 1) if vae else 8
+        return factor_of(vae.config) if vae else 1
 
     @property
     def side(self) -> int:
@@ -120,9 +120,7 @@ class Needs:
 def denoising(config: Mapping[str, Any], rows: int, columns: int, inputs: int) -> float:
     """Numbers that are alive at the peak of one pass of the denoiser, beside its weights; see the module's table."""
     if "block_out_channels" not in config:
-        width = config.get("inner_dim") or config["num_attention_heads"] * config["attention_head_dim"]
-        patch = 2 if config.get("in_channels", 16) >= 64 else config.get("patch_size") or 2  # Flux packs 2×2 beforehand
-        return 18 * inputs * (rows * columns / patch**2 + 512) * width
+        return 18 * inputs * (rows * columns / patch_of(config) ** 2 + 512) * width_of(config)
     widths = config["block_out_channels"]
     kinds = config.get("down_block_types") or ("CrossAttn",) * len(widths)
     levels = [

@@ -13,7 +13,8 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from sdkit.pipelines.families import denoiser_of
+from sdkit.pipelines.families import AUTOENCODERS, DENOISERS, autoencoder_of, denoiser_of, widens_decoder
+from sdkit.pipelines.originals import inputs_for
 
 __all__ = ["widen_what_overflows"]
 
@@ -42,9 +43,9 @@ def widen_what_overflows(pipe: Any, device: str, *, stay: bool = False) -> dict[
         Name of each part that was widened, with its new precision; said in one line each.
     """
     widened: dict[str, torch.dtype] = {}
-    for name in ("unet", "transformer", "vae"):
+    for name in (*DENOISERS, *AUTOENCODERS):
         part = getattr(pipe, name, None)
-        if part is None or part.dtype not in _HALF or (name == "vae" and _widens_itself(pipe)):
+        if part is None or part.dtype not in _HALF or (part is autoencoder_of(pipe) and _widens_itself(pipe)):
             continue
         half = part.dtype
         if all(_finite(pipe, part, device, stay=stay)):
@@ -58,16 +59,18 @@ def widen_what_overflows(pipe: Any, device: str, *, stay: bool = False) -> dict[
             f"The {name} of this model overflows in {_name(half)} on {device}; it runs in {_name(part.dtype)} instead, "
             f"{'slower and ' if part.dtype == torch.float32 else ''}without black pictures."
         )
-    if {"unet", "transformer"} & set(widened) and "vae" not in widened:
-        _bridge(pipe.vae, pipe.vae.dtype)  # latents now may come to it in another precision than its own
+    if set(DENOISERS) & set(widened) and not set(AUTOENCODERS) & set(widened):
+        vae = autoencoder_of(pipe)
+        _bridge(vae, vae.dtype)  # latents now may come to it in another precision than its own
     return widened
 
 
 def _widens_itself(pipe: Any) -> bool:
     """SDXL's pipelines heed the autoencoder's `force_upcast`; others carry it too and do not."""
-    config = pipe.vae.config
-    xl = getattr(denoiser_of(pipe).config, "addition_embed_type", None) == "text_time"
-    return bool(xl and pipe.vae.dtype == torch.float16 and getattr(config, "force_upcast", False))
+    vae = autoencoder_of(pipe)
+    return vae.dtype == torch.float16 and widens_decoder(
+        denoiser_of(pipe).config, {"force_upcast": False, **vae.config}
+    )
 
 
 def _wider(half: torch.dtype, device: str) -> Iterator[torch.dtype]:
@@ -98,45 +101,15 @@ def _answers(pipe: Any, part: Any) -> Iterator[torch.Tensor]:
         return torch.randn(shape, generator=generator).to(part.device, part.dtype)
 
     config = part.config
-    if part is pipe.vae:
+    if part is autoencoder_of(pipe) and config.get("latent_channels") and config.get("scaling_factor"):
         shift = getattr(config, "shift_factor", None) or 0.0
         z = noise(1, config.latent_channels, _ROWS, _ROWS) / config.scaling_factor + shift
         yield part.decode(z, return_dict=False)[0]
     elif part is denoiser_of(pipe):
-        inputs = _inputs(config, noise)
+        time = torch.tensor([500.0], device=part.device).to(part.dtype)
+        inputs = inputs_for(config, noise, time, rows=_ROWS, tokens=_TOKENS)
         if inputs is not None:
-            time = torch.tensor([500.0], device=part.device).to(part.dtype)
-            scale = 1000 if "guidance" in inputs or "img_ids" in inputs else 1  # Flux counts time from 0 to 1
-            yield part(timestep=time / scale, return_dict=False, **inputs)[0]
-
-
-def _inputs(config: Any, noise: Any) -> dict[str, Any] | None:
-    """What the denoisers of the families we know take beside the time; None for others."""
-    if "cross_attention_dim" in config:
-        inputs = {
-            "sample": noise(1, config.in_channels, _ROWS, _ROWS),
-            "encoder_hidden_states": noise(1, _TOKENS, config.cross_attention_dim),
-        }
-        if config.get("addition_embed_type") == "text_time":
-            pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
-            inputs["added_cond_kwargs"] = {"text_embeds": noise(1, pooled), "time_ids": noise(1, 6)}
-        return inputs
-    if "joint_attention_dim" not in config:
-        return None
-    inputs = {
-        "encoder_hidden_states": noise(1, _TOKENS, config.joint_attention_dim),
-        "pooled_projections": noise(1, config.pooled_projection_dim),
-    }
-    if "axes_dims_rope" not in config:
-        return inputs | {"hidden_states": noise(1, config.in_channels, _ROWS, _ROWS)}
-    if config.get("guidance_embeds"):
-        inputs["guidance"] = noise(1).abs()
-    tokens = (_ROWS // 2) ** 2
-    return inputs | {
-        "hidden_states": noise(1, tokens, config.in_channels),
-        "img_ids": noise(tokens, 3) * 0,
-        "txt_ids": noise(_TOKENS, 3) * 0,
-    }
+            yield part(return_dict=False, **inputs)[0]
 
 
 def _bridge(part: Any, precision: torch.dtype) -> None:

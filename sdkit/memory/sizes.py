@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from sdkit.errors import ModelNotFound
 from sdkit.pipelines.families import role_of
+from sdkit.pipelines.originals import PREFIXES, PUBLISHED_AUTOENCODER, shape_of
 
 __all__ = ["Part", "measure"]
 
@@ -23,20 +24,6 @@ _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 _ITEMSIZE = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _LONGEST_HEADER = 100_000_000  # the limit that safetensors itself keeps
 _WEIGHTS = r"(diffusion_pytorch_model|model){variant}(-\d{{5}}-of-\d{{5}})?\.safetensors"
-# prefixes of names in single files → the part that diffusers makes of them; what has none of them is the denoiser
-_SINGLE = (
-    ("model_ema.", ""),  # a second copy for training, which nobody loads
-    ("first_stage_model.", "vae"),
-    ("vae.", "vae"),
-    ("conditioner.embedders.1.", "text_encoder_2"),
-    ("conditioner.", "text_encoder"),
-    ("cond_stage_model.", "text_encoder"),
-    ("text_encoders.clip_g.", "text_encoder_2"),
-    ("text_encoders.t5xxl.", "text_encoder_3"),
-    ("text_encoders.", "text_encoder"),
-)
-# every Stable Diffusion, XL and 3 and Flux publish the same autoencoder but for its latent channels
-_VAE = {"block_out_channels": (128, 256, 512, 512), "sample_size": 512}
 
 Tensors = Mapping[str, tuple[str, tuple[int, ...]]]
 """Name of each tensor in a file → its type as safetensors writes it, and its shape."""
@@ -220,31 +207,13 @@ def _parts_of_single(tensors: Tensors) -> Iterable[Part]:
     """Parts of a file in the original naming; shapes stand in for the configurations that it does not have."""
     groups: dict[str, dict[str, tuple[str, tuple[int, ...]]]] = {}
     for key, value in tensors.items():
-        name = next((part for prefix, part in _SINGLE if key.startswith(prefix)), "denoiser")
+        name = next((part for prefix, part in PREFIXES if key.startswith(prefix)), "denoiser")
         groups.setdefault(name, {})[key] = value
     groups.pop("", None)
-    network, config = _denoiser(
-        {k.removeprefix("model.diffusion_model."): s for k, (_, s) in groups.get("denoiser", {}).items()}
-    )
-    xl = "text_encoder_2" in groups and network == "unet"
-    if xl:  # its first level has no attention, and its autoencoder overflows in half precision
-        config |= {"down_block_types": ("Down", "CrossAttnDown", "CrossAttnDown"), "sample_size": 128}
-        config["addition_embed_type"] = "text_time"
-        config["block_out_channels"] = config["block_out_channels"][:3]
+    shapes = {key: shape for key, (_, shape) in groups.get("denoiser", {}).items()}
+    network, config = shape_of(shapes, groups)
     for name, group in groups.items():
         if name == "denoiser":
             yield _part(network, group, config)
         else:
-            yield _part(name, group, _VAE if name == "vae" else {})
-
-
-def _denoiser(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, dict[str, Any]]:
-    """What a denoiser's first layer says: its kind, and the part of its configuration that memory depends on."""
-    if "input_blocks.0.0.weight" in shapes:
-        width = shapes["input_blocks.0.0.weight"][0]
-        kinds = ("CrossAttnDown", "CrossAttnDown", "CrossAttnDown", "Down")
-        return "unet", {"block_out_channels": tuple(width * n for n in (1, 2, 4, 4)), "down_block_types": kinds, "sample_size": 64}  # fmt: skip
-    if "x_embedder.proj.weight" in shapes:
-        return "transformer", {"inner_dim": shapes["x_embedder.proj.weight"][0], "patch_size": 2, "sample_size": 128}
-    packed = shapes.get("img_in.weight", (3072,))  # Flux packs 2×2 latents before its first layer
-    return "transformer", {"inner_dim": packed[0], "patch_size": 2, "sample_size": 128, "guidance_embeds": True}
+            yield _part(name, group, PUBLISHED_AUTOENCODER if name == "vae" else {})

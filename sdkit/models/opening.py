@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdkit.errors import ModelNotFound, SdkitError
 from sdkit.pipelines.calls import no_note_on_torchvision
+from sdkit.pipelines.originals import MARKS
 
 from .checkpoints import look, look_into
 from .hub import explained, fetch
@@ -25,13 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fetched", "load_file", "load_folder", "load_pocket", "load_vae"]
 
-# a key that only this family's single-file checkpoints have → the pipeline that reads them
-_FAMILIES = (
-    ("joint_blocks.0.", "StableDiffusion3Pipeline"),
-    ("double_blocks.0.", "FluxPipeline"),
-    ("conditioner.embedders.1.", "StableDiffusionXLPipeline"),
-    ("model.diffusion_model.input_blocks.", "StableDiffusionPipeline"),
-)
 # how transformers reports the weights that a file lacks
 _MISSING, _REPORT, _COLOUR = (
     re.compile(r"^(.+?)\s*\|\s*MISSING", re.MULTILINE),
@@ -90,7 +84,7 @@ def load_file(
         raise ModelNotFound(
             f"{place.name} is damaged or cut short: its header cannot be read; copy or download it again."
         ) from None
-    class_name = next((name for mark, name in _FAMILIES if any(mark in key for key in keys)), None)
+    class_name = next((name for mark, name in MARKS if any(mark in key for key in keys)), None)
     if class_name is None:
         raise ModelNotFound(
             f"{place.name} is no whole checkpoint of Stable Diffusion 1.x/2.x, XL, 3 or Flux (perhaps a LoRA?); "

@@ -23,10 +23,13 @@ __all__ = [
     "Reading",
     "autoencoder_of",
     "denoiser_of",
+    "factor_of",
     "family_of",
     "is_flow",
+    "patch_of",
     "role_of",
     "widens_decoder",
+    "width_of",
 ]
 
 AUTOENCODERS: Final = ("vae", "movq", "decoder_movq", "vqgan")
@@ -298,3 +301,30 @@ def is_flow(scheduler: Any) -> bool:
 def widens_decoder(denoiser: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> bool:
     """Whether the pipeline widens its autoencoder, which overflows in half precision (SDXL's does, by configurations)."""
     return denoiser.get("addition_embed_type") == "text_time" and bool(autoencoder.get("force_upcast", True))
+
+
+def factor_of(autoencoder: Mapping[str, Any]) -> int:
+    """Pixels along one side of a latent pixel, by an autoencoder's configuration."""
+    for name in ("scale_factor_spatial", "spatial_compression_ratio"):
+        if autoencoder.get(name):
+            return int(autoencoder[name])
+    levels = next((autoencoder[n] for n in ("block_out_channels", "dim_mult") if autoencoder.get(n)), (0,) * 4)
+    return int(2 ** (len(levels) - 1))
+
+
+def width_of(transformer: Mapping[str, Any]) -> int:
+    """Numbers in one token of a transformer, by its configuration; 3072, as in many large ones, where it says nothing."""
+    for name in ("inner_dim", "hidden_size", "dim", "model_dim", "inner_model_dim"):
+        if isinstance(transformer.get(name), int):
+            return int(transformer[name])
+    heads = next((transformer[n] for n in ("num_attention_heads", "n_heads", "num_heads") if transformer.get(n)), 0)
+    each = next((transformer[n] for n in ("attention_head_dim", "head_dim") if transformer.get(n)), 0)
+    return int(heads * each) or 3072
+
+
+def patch_of(transformer: Mapping[str, Any]) -> int:
+    """Latent pixels along one side of a token; 2 where the pipeline folds them beforehand."""
+    channels, patch = transformer.get("in_channels"), transformer.get("patch_size")
+    if patch is None or (isinstance(channels, int) and channels >= 64):
+        return 2
+    return int(patch if isinstance(patch, int) else max(patch))
