@@ -6,14 +6,14 @@ template that Qwen-Image puts before a prompt is 34 tokens here as in the releas
 
 from __future__ import annotations
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 WORDS = """
 a an the of on in and with by at cat dog fox car bus tree house sky dragon red blue green photo painting
 system user assistant Describe image detailing color shape size texture quantity text spatial relationships
-objects background
-""".split()
+objects background You are AI that reasons about image descriptions
+"""
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{% if message.content is string %}"
@@ -24,7 +24,8 @@ CHATML = (
 
 def qwen_tokenizer():
     """Byte-level, without a token that begins every text; padded on the right; the chat template is ChatML."""
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
+    special += ["<|image_pad|>", "<|video_pad|>"]
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_level(special),
         pad_token="<|endoftext|>",
@@ -34,10 +35,35 @@ def qwen_tokenizer():
     )
 
 
+# whole system messages stand between markers of their own
+INSTRUCT = (
+    "<s>{% for message in messages %}{% if message.role == 'system' %}[SYSTEM_PROMPT]{% else %}[INST]{% endif %}"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}[IMG]{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}"
+    "{% if message.role == 'system' %}[/SYSTEM_PROMPT]{% else %}[/INST]{% endif %}{% endfor %}"
+)
+
+
+def mistral_tokenizer():
+    """Byte-level as well, but padded on the left: where the words stand depends on how many there are."""
+    special = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
+    special += ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=byte_level(special),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        chat_template=INSTRUCT,
+        padding_side="left",
+    )
+
+
 def byte_level(special):
     """Words with and without a space before them are tokens, as are the 256 bytes."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = [*alphabet, *WORDS, *("Ġ" + word for word in WORDS)]
+    words = WORDS.split()
+    vocabulary = [*alphabet, *words, *("Ġ" + word for word in words)]
     return with_special(
         models.BPE(numbered(vocabulary), merges=[], ignore_merges=True),
         special,

@@ -5,18 +5,30 @@ from __future__ import annotations
 import torch
 from diffusers import (
     AutoencoderKLFlux2,
+    AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
+    Flux2Pipeline,
     Flux2Transformer2DModel,
+    Krea2Pipeline,
+    Krea2Transformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
 from families import WIDTH, autoencoder
-from standin_tokenizers import qwen_tokenizer
+from standin_tokenizers import mistral_tokenizer, qwen_tokenizer
 from transformers import (
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
     Qwen3Config,
     Qwen3ForCausalLM,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLModel,
 )
 
 # a text encoder of the decoder kind, as small as its parts allow
@@ -31,6 +43,15 @@ DECODER = {
     # with the default of 0.02 every prompt would read alike in so narrow a model
     "initializer_range": 0.3,
 }
+
+
+def lively(network, gain=2.0):
+    """As fresh weights come, so small a transformer hardly heeds the prompt: fewer than one step of 255."""
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                weight.mul_(gain)
+    return network.eval()
 
 
 def flux2_autoencoder():
@@ -60,7 +81,7 @@ def flux2_transformer(**changes):
         "timestep_guidance_channels": 16,
         "axes_dims_rope": (4, 4, 4, 4),
     }
-    return Flux2Transformer2DModel(**settings | changes).eval()
+    return lively(Flux2Transformer2DModel(**settings | changes))
 
 
 def flux2_klein(*, is_distilled=False):
@@ -100,13 +121,141 @@ def z_image():
         vae=autoencoder(16).eval(),
         text_encoder=Qwen3Model(Qwen3Config(vocab_size=len(tokenizer), **DECODER)).eval(),
         tokenizer=tokenizer,
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
+    )
+
+
+def qwen_autoencoder():
+    """Of films: a picture is one of a single frame."""
+    return AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[-0.7, 0.1, 0.4, 0.0],
+        latents_std=[2.8, 1.4, 2.3, 1.2],
+    ).eval()
+
+
+def qwen_vision(**changes):
+    """The eyes of a text encoder that could also see pictures; they stay shut."""
+    return {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+    } | changes
+
+
+def qwen_tokens(tokenizer):
+    names = {"image_token_id": "<|image_pad|>", "vision_start_token_id": "<|vision_start|>"}
+    names |= {"vision_end_token_id": "<|vision_end|>", "video_token_id": "<|video_pad|>"}
+    return {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
+
+
+def qwen_image():
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    text = DECODER | {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    text.pop("head_dim")  # this encoder derives it
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    vision = qwen_vision(fullatt_block_indexes=[0])
+    encoder = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **qwen_tokens(tokenizer))
+    transformer = QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return QwenImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+        ),
+        vae=qwen_autoencoder(),
+        text_encoder=Qwen2_5_VLForConditionalGeneration(encoder).eval(),
+        tokenizer=tokenizer,
+        transformer=lively(transformer),
+    )
+
+
+def krea2(*, is_distilled=False):
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    text = DECODER | {"vocab_size": len(tokenizer), "num_hidden_layers": 4}
+    text["rope_parameters"] = {
+        "rope_type": "default",
+        "rope_theta": 5e6,
+        "mrope_section": [4, 2, 2],
+        "mrope_interleaved": True,
+    }
+    vision = qwen_vision(num_position_embeddings=16, deepstack_visual_indexes=[0])
+    encoder = Qwen3VLConfig(text_config=text, vision_config=vision, **qwen_tokens(tokenizer))
+    transformer = Krea2Transformer2DModel(
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        intermediate_size=WIDTH,
+        timestep_embed_dim=16,
+        text_hidden_dim=WIDTH,
+        num_text_layers=2,
+        text_num_attention_heads=2,
+        text_num_key_value_heads=2,
+        text_intermediate_size=WIDTH,
+        num_layerwise_text_blocks=1,
+        num_refiner_text_blocks=1,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return Krea2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=qwen_autoencoder(),
+        text_encoder=Qwen3VLModel(encoder).eval(),
+        tokenizer=tokenizer,
+        transformer=lively(transformer),
+        text_encoder_select_layers=(1, 3),
+        is_distilled=is_distilled,
+    )
+
+
+def flux2():
+    torch.manual_seed(0)
+    tokenizer = mistral_tokenizer()
+    encoder = Mistral3Config(
+        # the pipeline reads the layers 10, 20 and 30
+        text_config=DECODER | {"model_type": "mistral", "vocab_size": len(tokenizer), "num_hidden_layers": 31},
+        vision_config={
+            "model_type": "pixtral",
+            "hidden_size": WIDTH,
+            "intermediate_size": WIDTH,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "image_size": 32,
+            "patch_size": 16,
+        },
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+    )
+    return Flux2Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=flux2_autoencoder(),
+        text_encoder=Mistral3ForConditionalGeneration(encoder).eval(),
+        # the released model has a processor here, which would need torchvision for pictures that nobody hands it
+        tokenizer=tokenizer,
+        transformer=flux2_transformer(guidance_embeds=True),
     )
 
 
 STANDINS_A = {
     "flux2_klein": flux2_klein,
     "z_image": z_image,
+    "qwen_image": qwen_image,
+    "krea2": krea2,
+    "flux2": flux2,
 }
 
 # the side of the smallest picture, for those that cannot make one of 32 × 32
