@@ -6,7 +6,7 @@ template that Qwen-Image puts before a prompt is 34 tokens here as in the releas
 
 from __future__ import annotations
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 WORDS = """
@@ -56,6 +56,29 @@ def mistral_tokenizer():
         pad_token="<pad>",
         chat_template=INSTRUCT,
         padding_side="left",
+    )
+
+
+def gemma_tokenizer():
+    """SentencePiece's way: a space is part of the word after it, in the token as in the characters that it covers."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
+    words = WORDS.split()
+    letters = [chr(code) for code in range(33, 127)]
+    escapes = [f"<0x{byte:02X}>" for byte in range(256)]
+    vocabulary = [*special, *escapes, "▁", *letters, *words, *("▁" + word for word in words)]
+    numbers = numbered(vocabulary)
+    made = with_special(
+        models.BPE(numbers, merges=[], ignore_merges=True, byte_fallback=True, unk_token="<unk>"),
+        special,
+        normalizer=normalizers.Replace(" ", "▁"),
+        pre_tokenizer=pre_tokenizers.Split(Regex(r"▁?\w+|▁?[^\w▁]+|▁"), "isolated"),
+        decoder=decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]),
+        post_processor=processors.TemplateProcessing(
+            single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", numbers["<bos>"])]
+        ),
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>"
     )
 
 

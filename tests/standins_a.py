@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import torch
 from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    ChromaPipeline,
+    ChromaTransformer2DModel,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinKVPipeline,
     Flux2KleinPipeline,
     Flux2Pipeline,
     Flux2Transformer2DModel,
+    FluxKontextPipeline,
+    FluxTransformer2DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
+    SanaPipeline,
+    SanaSprintPipeline,
+    SanaTransformer2DModel,
+    SCMScheduler,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from families import WIDTH, autoencoder
-from standin_tokenizers import mistral_tokenizer, qwen_tokenizer
+from families import WIDTH, autoencoder, clip_config, clip_tokenizer, t5, unet
+from standin_tokenizers import gemma_tokenizer, mistral_tokenizer, qwen_tokenizer
 from transformers import (
+    CLIPTextModel,
+    Gemma2Config,
+    Gemma2Model,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -84,12 +106,12 @@ def flux2_transformer(**changes):
     return lively(Flux2Transformer2DModel(**settings | changes))
 
 
-def flux2_klein(*, is_distilled=False):
+def flux2_klein(*, kind=Flux2KleinPipeline, is_distilled=False):
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer()
     # the pipeline reads the layers 9, 18 and 27
     text = Qwen3Config(vocab_size=len(tokenizer), **DECODER | {"num_hidden_layers": 28})
-    return Flux2KleinPipeline(
+    return kind(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
         vae=flux2_autoencoder(),
         text_encoder=Qwen3ForCausalLM(text).eval(),
@@ -250,13 +272,220 @@ def flux2():
     )
 
 
+def flux2_klein_kv():
+    return flux2_klein(kind=Flux2KleinKVPipeline, is_distilled=True)
+
+
+def deep_autoencoder(channels, factor, **changes):
+    """One that makes a picture `factor` times as large as the latents, with hardly any weights."""
+    depth = factor.bit_length()
+    return AutoencoderKL(
+        block_out_channels=(4,) * depth,
+        down_block_types=("DownEncoderBlock2D",) * depth,
+        up_block_types=("UpDecoderBlock2D",) * depth,
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=2,
+        sample_size=32,
+        **changes,
+    ).eval()
+
+
+def sana_parts(*, sample_size, **changes):
+    tokenizer = gemma_tokenizer()
+    vae = AutoencoderDC(
+        latent_channels=4,
+        encoder_block_out_channels=(4,) * 6,
+        decoder_block_out_channels=(4,) * 6,
+        encoder_layers_per_block=(1,) * 6,
+        decoder_layers_per_block=(1,) * 6,
+        encoder_qkv_multiscales=((),) * 6,
+        decoder_qkv_multiscales=((),) * 6,
+        scaling_factor=0.41,
+    )
+    transformer = SanaTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        num_cross_attention_heads=2,
+        cross_attention_head_dim=16,
+        cross_attention_dim=WIDTH,
+        caption_channels=WIDTH,
+        sample_size=sample_size,
+        **changes,
+    )
+    return {
+        "tokenizer": tokenizer,
+        "text_encoder": gemma(tokenizer),
+        "vae": vae.eval(),
+        "transformer": lively(transformer),
+    }
+
+
+def gemma(tokenizer):
+    text = DECODER | {"max_position_embeddings": 4096, "sliding_window": 64, "query_pre_attn_scalar": 16}
+    return Gemma2Model(Gemma2Config(vocab_size=len(tokenizer), **text)).eval()
+
+
+def sana():
+    """It draws at the nearest size that it was trained on, 512 × 512 for this one, and shrinks the picture."""
+    torch.manual_seed(0)
+    return SanaPipeline(
+        scheduler=DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, final_sigmas_type="zero"
+        ),
+        **sana_parts(sample_size=16),
+    )
+
+
+def sana_sprint():
+    torch.manual_seed(0)
+    parts = sana_parts(sample_size=32, guidance_embeds=True, qk_norm="rms_norm_across_heads")
+    return SanaSprintPipeline(scheduler=SCMScheduler(), **parts)
+
+
+def pixart(kind):
+    """Its smallest size is 256 × 256, whatever is asked for; the picture is shrunk."""
+    torch.manual_seed(0)
+    encoder, letters = t5()
+    transformer = PixArtTransformer2DModel(
+        sample_size=32,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        cross_attention_dim=32,
+        caption_channels=WIDTH,
+        in_channels=4,
+        out_channels=8,  # the variance beside the noise
+    )
+    return kind(
+        tokenizer=letters,
+        text_encoder=encoder,
+        vae=deep_autoencoder(4, 8),
+        transformer=lively(transformer),
+        scheduler=DPMSolverMultistepScheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02),
+    )
+
+
+def pixart_sigma():
+    return pixart(PixArtSigmaPipeline)
+
+
+def pixart_alpha():
+    return pixart(PixArtAlphaPipeline)
+
+
+def lumina2():
+    torch.manual_seed(0)
+    tokenizer = gemma_tokenizer()
+    transformer = Lumina2Transformer2DModel(
+        sample_size=16,
+        in_channels=16,
+        hidden_size=WIDTH,
+        num_layers=2,
+        num_refiner_layers=1,
+        num_attention_heads=2,
+        num_kv_heads=1,
+        multiple_of=16,
+        axes_dim_rope=(4, 6, 6),
+        axes_lens=(300, 64, 64),
+        cap_feat_dim=WIDTH,
+    )
+    return Lumina2Pipeline(
+        transformer=lively(transformer),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+        # the pipeline takes a factor of 8 for granted
+        vae=deep_autoencoder(16, 8, scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=gemma(tokenizer),
+        tokenizer=tokenizer,
+    )
+
+
+def chroma():
+    torch.manual_seed(0)
+    encoder, letters = t5()
+    transformer = ChromaTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        approximator_num_channels=16,
+        approximator_hidden_dim=WIDTH,
+        approximator_layers=1,
+    )
+    return ChromaPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=autoencoder(16).eval(),
+        text_encoder=encoder,
+        tokenizer=letters,
+        transformer=lively(transformer),
+    )
+
+
+def lcm():
+    """Stable Diffusion's parts, and a network that is told the guidance."""
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    return LatentConsistencyModelPipeline(
+        vae=autoencoder().eval(),
+        text_encoder=CLIPTextModel(clip_config(len(tokenizer))).eval(),
+        tokenizer=tokenizer,
+        unet=unet(time_cond_proj_dim=32).eval(),
+        scheduler=LCMScheduler(clip_sample=False, set_alpha_to_one=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def flux_kontext():
+    """It draws a million pixels whatever is asked for, so its latents are 32 times as small."""
+    torch.manual_seed(0)
+    one = clip_tokenizer()
+    encoder, letters = t5()
+    transformer = FluxTransformer2DModel(
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 4, 8),
+    )
+    return FluxKontextPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        vae=deep_autoencoder(16, 32, shift_factor=0.06),
+        text_encoder=CLIPTextModel(clip_config(len(one))).eval(),
+        tokenizer=one,
+        text_encoder_2=encoder,
+        tokenizer_2=letters,
+        transformer=lively(transformer),
+    )
+
+
 STANDINS_A = {
     "flux2_klein": flux2_klein,
     "z_image": z_image,
     "qwen_image": qwen_image,
     "krea2": krea2,
     "flux2": flux2,
+    "sana": sana,
+    "pixart_sigma": pixart_sigma,
+    "pixart_alpha": pixart_alpha,
+    "lumina2": lumina2,
+    "chroma": chroma,
+    "lcm": lcm,
+    "flux_kontext": flux_kontext,
+    "flux2_klein_kv": flux2_klein_kv,
+    "sana_sprint": sana_sprint,
 }
 
 # the side of the smallest picture, for those that cannot make one of 32 × 32
-SIZES_A: dict[str, int] = {}
+SIZES_A = {"flux_kontext": 1024}
