@@ -7,7 +7,7 @@ template that Qwen-Image puts before a prompt is 34 tokens here as in the releas
 from __future__ import annotations
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
 WORDS = """
 a an the of on in and with by at cat dog fox car bus tree house sky dragon red blue green photo painting
@@ -35,6 +35,17 @@ def qwen_tokenizer():
     )
 
 
+class WordsOnly(ProcessorMixin):
+    """A processor without the eyes of those for pictures and films, which would need torchvision."""
+
+    def __init__(self, tokenizer, chat_template=None):
+        super().__init__(tokenizer, chat_template=chat_template)
+
+    def __call__(self, text, **settings):
+        """Those with eyes make a batch of a single text."""
+        return super().__call__(text=[text] if isinstance(text, str) else text, **settings)
+
+
 # whole system messages stand between markers of their own
 INSTRUCT = (
     "<s>{% for message in messages %}{% if message.role == 'system' %}[SYSTEM_PROMPT]{% else %}[INST]{% endif %}"
@@ -57,6 +68,44 @@ def mistral_tokenizer():
         chat_template=INSTRUCT,
         padding_side="left",
     )
+
+
+def glm_tokenizer(kind=PreTrainedTokenizerFast):
+    """Byte-level, padded on the left, with two tokens before every text."""
+    special = ["<|endoftext|>", "[gMASK]", "<sop>"]
+    made = byte_level(special)
+    made.post_processor = begun_by(made, "[gMASK]", "<sop>")
+    return kind(tokenizer_object=made, pad_token="<|endoftext|>", eos_token="<|endoftext|>", padding_side="left")
+
+
+class WithPositions(PreTrainedTokenizerFast):
+    """One that says as well where each token stands, counted from the first that is no padding."""
+
+    def __call__(self, *text, **settings):
+        made = super().__call__(*text, **settings)
+        if settings.get("return_tensors") == "pt":
+            made["position_ids"] = (made["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        return made
+
+
+def chatglm_tokenizer():
+    return glm_tokenizer(WithPositions)
+
+
+def llama_tokenizer():
+    """Byte-level, with a token that begins every text; it comes without one for padding."""
+    made = byte_level(["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"])
+    made.post_processor = begun_by(made, "<|begin_of_text|>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", model_max_length=1024
+    )
+
+
+def begun_by(tokenizer, *tokens):
+    before = " ".join(tokens)
+    numbers = [(token, tokenizer.token_to_id(token)) for token in tokens]
+    template = processors.TemplateProcessing(single=f"{before} $A", pair=f"{before} $A $B", special_tokens=numbers)
+    return processors.Sequence([processors.ByteLevel(trim_offsets=True), template])
 
 
 def gemma_tokenizer():

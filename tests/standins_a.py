@@ -8,9 +8,16 @@ from diffusers import (
     AutoencoderKL,
     AutoencoderKLFlux2,
     AutoencoderKLQwenImage,
+    AutoencoderKLQwenImage21,
     ChromaPipeline,
     ChromaTransformer2DModel,
+    CogVideoXDDIMScheduler,
+    CogView3PlusPipeline,
+    CogView3PlusTransformer2DModel,
+    CogView4Pipeline,
+    CogView4Transformer2DModel,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinKVPipeline,
     Flux2KleinPipeline,
@@ -18,6 +25,8 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxKontextPipeline,
     FluxTransformer2DModel,
+    HiDreamImagePipeline,
+    HiDreamImageTransformer2DModel,
     Krea2Pipeline,
     Krea2Transformer2DModel,
     LatentConsistencyModelPipeline,
@@ -27,21 +36,42 @@ from diffusers import (
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    QwenImage21Pipeline,
+    QwenImage21Transformer2DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     SanaPipeline,
     SanaSprintPipeline,
     SanaTransformer2DModel,
     SCMScheduler,
+    StableDiffusionPAGPipeline,
+    StableDiffusionXLPAGPipeline,
     ZImagePipeline,
     ZImageTransformer2DModel,
 )
-from families import WIDTH, autoencoder, clip_config, clip_tokenizer, t5, unet
-from standin_tokenizers import gemma_tokenizer, mistral_tokenizer, qwen_tokenizer
+
+# through diffusers itself it asks for SentencePiece, which only the released tokenizer needs
+from diffusers.pipelines.kolors.pipeline_kolors import KolorsPipeline
+from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
+from families import WIDTH, autoencoder, clip_config, clip_tokenizer, sd15, sdxl, t5, unet
+from standin_tokenizers import (
+    WordsOnly,
+    chatglm_tokenizer,
+    gemma_tokenizer,
+    glm_tokenizer,
+    llama_tokenizer,
+    mistral_tokenizer,
+    qwen_tokenizer,
+)
 from transformers import (
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     Gemma2Config,
     Gemma2Model,
+    GlmConfig,
+    GlmModel,
+    LlamaConfig,
+    LlamaForCausalLM,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
@@ -50,6 +80,7 @@ from transformers import (
     Qwen3ForCausalLM,
     Qwen3Model,
     Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
 )
 
@@ -205,9 +236,7 @@ def qwen_image():
     )
 
 
-def krea2(*, is_distilled=False):
-    torch.manual_seed(0)
-    tokenizer = qwen_tokenizer()
+def qwen3_vl(tokenizer):
     text = DECODER | {"vocab_size": len(tokenizer), "num_hidden_layers": 4}
     text["rope_parameters"] = {
         "rope_type": "default",
@@ -216,7 +245,12 @@ def krea2(*, is_distilled=False):
         "mrope_interleaved": True,
     }
     vision = qwen_vision(num_position_embeddings=16, deepstack_visual_indexes=[0])
-    encoder = Qwen3VLConfig(text_config=text, vision_config=vision, **qwen_tokens(tokenizer))
+    return Qwen3VLConfig(text_config=text, vision_config=vision, **qwen_tokens(tokenizer))
+
+
+def krea2(*, is_distilled=False):
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
     transformer = Krea2Transformer2DModel(
         in_channels=16,
         num_layers=2,
@@ -237,7 +271,7 @@ def krea2(*, is_distilled=False):
     return Krea2Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=qwen_autoencoder(),
-        text_encoder=Qwen3VLModel(encoder).eval(),
+        text_encoder=Qwen3VLModel(qwen3_vl(tokenizer)).eval(),
         tokenizer=tokenizer,
         transformer=lively(transformer),
         text_encoder_select_layers=(1, 3),
@@ -470,6 +504,180 @@ def flux_kontext():
     )
 
 
+def qwen_image21():
+    """Draws with an alpha channel, and keeps what the prompt said of itself from the first step on."""
+    torch.manual_seed(0)
+    tokenizer = qwen_tokenizer()
+    vae = AutoencoderKLQwenImage21(
+        base_dim=4,
+        decoder_base_dim=4,
+        z_dim=4,
+        dim_mult=[1, 1, 2, 2, 2],
+        num_res_blocks=1,
+        latents_mean=[0.5, 0.8, -0.1, 1.3],
+        latents_std=[3.2, 3.3, 3.4, 3.0],
+    )
+    transformer = QwenImage21Transformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        context_in_dim=WIDTH,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return QwenImage21Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=vae.eval(),
+        text_encoder=Qwen3VLForConditionalGeneration(qwen3_vl(tokenizer)).eval(),
+        processor=WordsOnly(tokenizer, chat_template=tokenizer.chat_template),
+        transformer=lively(transformer),
+    )
+
+
+def cogview4():
+    torch.manual_seed(0)
+    tokenizer = glm_tokenizer()
+    transformer = CogView4Transformer2DModel(
+        in_channels=16,
+        out_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        text_embed_dim=WIDTH,
+        time_embed_dim=16,
+        condition_dim=4,
+        sample_size=16,
+    )
+    text = GlmConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, eos_token_id=None, **DECODER)
+    return CogView4Pipeline(
+        tokenizer=tokenizer,
+        text_encoder=GlmModel(text).eval(),
+        vae=autoencoder(16).eval(),
+        transformer=lively(transformer),
+        scheduler=FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_shift=0.25, max_shift=0.75, time_shift_type="linear"
+        ),
+    )
+
+
+def cogview3_plus():
+    torch.manual_seed(0)
+    encoder, letters = t5()
+    transformer = CogView3PlusTransformer2DModel(
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        text_embed_dim=WIDTH,
+        time_embed_dim=16,
+        condition_dim=4,
+        pos_embed_max_size=16,
+        sample_size=16,
+    )
+    return CogView3PlusPipeline(
+        tokenizer=letters,
+        text_encoder=encoder,
+        vae=autoencoder().eval(),
+        transformer=lively(transformer),
+        scheduler=CogVideoXDDIMScheduler(
+            prediction_type="v_prediction",
+            rescale_betas_zero_snr=True,
+            timestep_spacing="trailing",
+            snr_shift_scale=4.0,
+            set_alpha_to_one=True,
+        ),
+    )
+
+
+def hidream():
+    """It draws as many pixels as it was trained on, whatever is asked for; only the sides' ratio is taken."""
+    torch.manual_seed(0)
+    one, two, four = clip_tokenizer(), clip_tokenizer(), llama_tokenizer()
+    encoder, letters = t5()
+    clip = {"max_position_embeddings": 218}
+    llama = LlamaConfig(vocab_size=len(four), attn_implementation="eager", **DECODER)  # its attention is asked for
+    transformer = HiDreamImageTransformer2DModel(
+        patch_size=4,  # 2 when released: four times the patches
+        in_channels=16,
+        out_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        caption_channels=[WIDTH, WIDTH],
+        text_emb_dim=2 * WIDTH,
+        num_routed_experts=2,
+        num_activated_experts=1,
+        axes_dims_rope=(8, 4, 4),
+        max_resolution=(128, 128),
+        llama_layers=[0, 1],
+    )
+    return HiDreamImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=deep_autoencoder(16, 2, mid_block_add_attention=False, scaling_factor=0.3611, shift_factor=0.1159),
+        text_encoder=CLIPTextModelWithProjection(clip_config(len(one), **clip)).eval(),
+        tokenizer=one,
+        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two), **clip)).eval(),
+        tokenizer_2=two,
+        text_encoder_3=encoder,
+        tokenizer_3=letters,
+        text_encoder_4=LlamaForCausalLM(llama).eval(),
+        tokenizer_4=four,
+        transformer=lively(transformer),
+    )
+
+
+def kolors():
+    """SDXL's network behind a language model; the released tokenizer would need SentencePiece and a file."""
+    torch.manual_seed(0)
+    tokenizer = chatglm_tokenizer()
+    text = ChatGLMConfig(
+        num_layers=2,
+        padded_vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        ffn_hidden_size=WIDTH,
+        kv_channels=16,
+        num_attention_heads=2,
+        seq_length=256,
+        multi_query_attention=True,
+        multi_query_group_num=1,
+        add_qkv_bias=True,
+        original_rope=True,
+        use_cache=False,
+    )
+    network = unet(
+        transformer_layers_per_block=(1, 2),
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="text_proj",
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=WIDTH + 48,
+        use_linear_projection=True,
+    )
+    encoder = ChatGLMModel(text, empty_init=False)
+    for name, weight in encoder.named_parameters():
+        if "norm" in name:  # left as memory was found, even so
+            torch.nn.init.ones_(weight)
+    return KolorsPipeline(
+        vae=autoencoder().eval(),
+        text_encoder=encoder.eval(),
+        tokenizer=tokenizer,
+        unet=network.eval(),
+        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.014),
+    )
+
+
+def sd15_pag():
+    """Three passes a step: without the prompt, with it, and with it where attention is perturbed."""
+    return StableDiffusionPAGPipeline(**sd15().components, requires_safety_checker=False)
+
+
+def sdxl_pag():
+    return StableDiffusionXLPAGPipeline(**sdxl().components, add_watermarker=False)
+
+
 STANDINS_A = {
     "flux2_klein": flux2_klein,
     "z_image": z_image,
@@ -485,7 +693,14 @@ STANDINS_A = {
     "flux_kontext": flux_kontext,
     "flux2_klein_kv": flux2_klein_kv,
     "sana_sprint": sana_sprint,
+    "qwen_image21": qwen_image21,
+    "cogview4": cogview4,
+    "cogview3_plus": cogview3_plus,
+    "hidream": hidream,
+    "kolors": kolors,
+    "sd15_pag": sd15_pag,
+    "sdxl_pag": sdxl_pag,
 }
 
-# the side of the smallest picture, for those that cannot make one of 32 × 32
-SIZES_A = {"flux_kontext": 1024}
+# the side of the pictures, for those that make none of 32 × 32
+SIZES_A = {"flux_kontext": 1024, "hidream": 256, "qwen_image21": 64}

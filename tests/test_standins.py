@@ -28,7 +28,7 @@ def bare(request):
 
 def test_the_bare_call_makes_the_same_picture_twice(bare):
     pictures = bare("a cat")
-    assert pictures.shape == (1, bare.side, bare.side, 3)
+    assert pictures.shape[:3] == (1, bare.side, bare.side)
     assert np.isfinite(pictures).all()
     np.testing.assert_array_equal(bare("a cat"), pictures)
 
