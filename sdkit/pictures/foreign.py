@@ -23,7 +23,7 @@ from .parameters import read_parameters
 from .reading import Reading, known_name, read_pairs
 
 if TYPE_CHECKING:
-    from sd_parsers.data import PromptInfo
+    from sd_parsers.data import Sampler
 
 __all__ = ["read_texts"]
 
@@ -189,12 +189,8 @@ def _old_invokeai(chunks: _Chunks, objects: _Objects) -> Reading | None:
         raise BadPicture(_UNREADABLE.format(program="InvokeAI"))
     else:
         return None
-    info = _parsed("InvokeAI", text)
-    sampler = info.samplers[0]
-    values = {**info.metadata, **sampler.parameters, "Sampler": sampler.name}
-    values["Model"] = str(sampler.model) if sampler.model else None
-    values |= {"prompt": info.full_prompt, "negative_prompt": info.full_negative_prompt}
-    return _flat("InvokeAI", values)
+    samplers, others = _parsed("InvokeAI", text)
+    return _flat("InvokeAI", {**others, **samplers[0]})
 
 
 def _is_graph(content: Any) -> bool:
@@ -218,17 +214,9 @@ def _graph(graph: Mapping[str, Any]) -> Reading:
         raise BadPicture(_UNREADABLE.format(program="ComfyUI"))
     # The links of the graph that ran: the workflow beside it may be missing, or in a newer form.
     links = [[0, v[0], v[1], k, 0, name.upper()] for k, node in nodes.items() for name, v in _linked(node["inputs"])]
-    info = _parsed("ComfyUI", {"prompt": nodes, "workflow": {"links": links}})
-    values: dict[str, Any] = {}
-    notes: tuple[str, ...] = ()
-    if info.samplers:
-        sampler = next((s for s in info.samplers if s.parameters.get("denoise", 1) == 1), info.samplers[0])
-        values = {**sampler.parameters, "Sampler": sampler.name}
-        values["Model"] = str(sampler.model) if sampler.model else None
-        values["prompt"] = ", ".join(str(prompt) for prompt in sampler.prompts)
-        values["negative_prompt"] = ", ".join(str(prompt) for prompt in sampler.negative_prompts)
-        if len(info.samplers) > 1:
-            notes = (f"its graph has {len(info.samplers)} samplers, of which one is read",)
+    samplers, _ = _parsed("ComfyUI", {"prompt": nodes, "workflow": {"links": links}})
+    values = next((sampler for sampler in samplers if sampler.get("denoise", 1) == 1), samplers[0] if samplers else {})
+    notes = (f"its graph has {len(samplers)} samplers, of which one is read",) if len(samplers) > 1 else ()
     denoise = values.pop("denoise", 1)
     if isinstance(denoise, int | float) and denoise < 1:
         values["Denoising strength"] = denoise
@@ -261,12 +249,26 @@ def _single_values(nodes: Iterable[Mapping[str, Any]], known: Mapping[str, Any])
     return found
 
 
-def _parsed(program: str, texts: dict[str, Any]) -> PromptInfo:
+def _parsed(program: str, texts: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Let sd-parsers read; return the values of each sampler, and all others."""
     try:
         from sd_parsers.parsers import ComfyUIParser, InvokeAIParser
     except ImportError as error:
         raise BadPicture(_NEEDS.format(program=program)) from error
     try:
-        return (ComfyUIParser() if program == "ComfyUI" else InvokeAIParser()).parse(texts)
+        info = (ComfyUIParser() if program == "ComfyUI" else InvokeAIParser()).parse(texts)
+        return [_of_sampler(sampler) for sampler in info.samplers], info.metadata
     except Exception as error:  # it meets graphs it did not expect with nearly any exception
         raise BadPicture(_UNREADABLE.format(program=program)) from error
+
+
+def _of_sampler(sampler: Sampler) -> dict[str, Any]:
+    name, model = sampler.name, sampler.model.name if sampler.model else None
+    return {
+        **sampler.parameters,
+        # Where a graph has a link instead of a name, the name stands elsewhere in it.
+        **({"Sampler": name} if isinstance(name, str) else {}),
+        **({"Model": model} if isinstance(model, str) else {}),
+        "prompt": ", ".join(prompt.value for prompt in sampler.prompts),
+        "negative_prompt": ", ".join(prompt.value for prompt in sampler.negative_prompts),
+    }
