@@ -7,6 +7,7 @@ import json
 import os
 import random
 import sys
+import time
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,7 @@ CARRIERS = {
     "JPEG comment, Latin-1": saved("JPEG", comment=BLOCK.encode("latin-1")),
     "XMP element": saved("JPEG", xmp=IN_AN_ELEMENT),
     "XMP attribute": saved("JPEG", xmp=IN_AN_ATTRIBUTE),
+    "XMP as it is": saved("WEBP", xmp=xmp(f"><dc:description><![CDATA[{BLOCK}]]></dc:description>")),
     "XMP in WebP": saved("WEBP", xmp=IN_AN_ELEMENT),
     "XMP in PNG": png(itxt=True, **{"XML:com.adobe.xmp": IN_AN_ATTRIBUTE.decode()}),
 }
@@ -283,7 +285,7 @@ def test_without_sd_parsers_the_program_is_named(program: str, monkeypatch: pyte
     [
         ("ComfyUI", {"prompt": '{"3": {"class_type"'}),
         ("ComfyUI", {"workflow": '{"nodes": []}'}),
-        ("ComfyUI", {"prompt": json.dumps({str(i): {"class_type": "A", "inputs": {}} for i in range(2001)})}),
+        ("ComfyUI", {"prompt": json.dumps({str(i): {"class_type": "A", "inputs": {}} for i in range(601)})}),
         ("Fooocus", {"parameters": '{"prompt": "a', "fooocus_scheme": "fooocus"}),
         ("InvokeAI", {"invokeai_metadata": "{"}),
         ("InvokeAI", {"Dream": "a fox"}),
@@ -320,6 +322,43 @@ def test_loading_shows_the_notes(tmp_path: Path) -> None:
     ]
     shown = loaded._repr_mimebundle_()["text/html"]
     assert all(escape(note, quote=True) in shown for note in loaded.notes)
+
+
+def test_a_newer_sdkits_settings_are_named() -> None:
+    text = json.dumps({"settings": {"prompt": "a fox", "clip_skip": 2, "taste": None}})
+    assert read_picture(png(sdkit=text)).notes == (
+        "a newer sdkit recorded 'clip_skip', which this version does not know: the picture may come out differently",
+    )
+
+
+CHAIN = {
+    str(i): {"class_type": "KSampler" if i % 2 else "A", "inputs": {**{f"i{k}": [str((i + k) % 600), 0] for k in range(1, 40)}, "text": "x", "positive": [str((i + 1) % 600), 0], "model": [str((i + 2) % 600), 0], **(GRAPH["3"]["inputs"] if i % 150 == 1 else {})}}
+    for i in range(600)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        saved("WEBP", xmp=b"<![CDATA[" * 100_000),
+        saved("WEBP", xmp=b'="' * 400_000),
+        saved("WEBP", xmp=b"=" + b" " * 400_000 + b"=" * 400_000),
+        png(parameters="steps: 1 " * 100_000),
+        png(parameters="a steps: 1, \n" * 70_000),
+        png(parameters="Steps: 1, Seed: 1, Size: " + json.dumps(" " * 90_000)),
+        png(parameters="x\nSteps: 1, Seed: 1, CFG scale: 7, Lora: " + "<lora:" * 15_000),
+        png(parameters="<lora:" * 100_000 + "\nSteps: 1, Seed: 1, CFG scale: 7"),
+        png(parameters='{"a":' * 100_000),
+        png(prompt=json.dumps(CHAIN)),
+    ],
+)
+def test_texts_made_to_stall_their_reader_do_not(picture: bytes) -> None:
+    began = time.process_time()
+    try:
+        read_picture(picture)
+    except BadPicture as error:
+        assert "\n" not in str(error)  # noqa: PT017 - both outcomes are right
+    assert time.process_time() - began < 10
 
 
 def mutated(text: str, chance: random.Random) -> str:

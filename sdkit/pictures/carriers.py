@@ -37,7 +37,7 @@ _CHARSETS: Final = {
     b"JIS\0\0\0\0\0": ("iso2022_jp", "utf-8", "euc_jp", "cp932"),
     bytes(8): _WIDE,  # "undefined"
 }
-_XMP_TEXT: Final = re.compile(r"<!\[CDATA\[(.*?)\]\]>|>([^<>]+)<|=\s*\"([^\"]+)\"|=\s*'([^']+)'", re.DOTALL)
+_XMP_TEXT: Final = re.compile(r">([^<>]+)<|=\s*\"([^\"]+)\"|=\s*'([^']+)'")
 _SHORTEST_TEXT: Final = 12  # "Steps:1,Seed:1" is longer; an XMP packet holds many short values
 
 
@@ -131,8 +131,8 @@ def _plainness(text: str) -> int:
 
 
 def _xmp_texts(packet: str) -> Iterator[str]:
-    for match in _XMP_TEXT.finditer(packet):
-        literal, *escaped = match.groups()
-        text = literal if literal is not None else unescape(next(group for group in escaped if group is not None))
+    quoted = [part.partition("]]>")[0] for part in packet.split("<![CDATA[")[1:]]
+    escaped = (next(filter(None, match.groups())) for match in _XMP_TEXT.finditer(packet))
+    for text in (*quoted, *map(unescape, escaped)):
         if len(text.strip()) >= _SHORTEST_TEXT:
             yield text.strip("\n\t ")

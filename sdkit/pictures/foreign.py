@@ -35,7 +35,7 @@ _NEEDS: Final = "this picture was made by {program}, whose settings are read by 
 _UNREADABLE: Final = "this picture was made by {program}, but its settings cannot be read: pass settings by hand"
 _MADE_BY: Final = "made by {program}, which draws noise and spaces steps in its own way: these settings make a similar picture, not the same"
 _CHUNKS: Final = frozenset({"prompt", "workflow", "Comment", "Description", "Software", "Source"})
-_MOST_NODES: Final = 2000  # large graphs have some hundred
+_MOST_NODES: Final = 600  # large graphs have some 300; sd-parsers' time grows with the square and more
 _LABELLED: Final = re.compile(r"(prompt|workflow):\s*(?=\{)", re.IGNORECASE)
 
 

@@ -264,7 +264,8 @@ def _from_json(text: str) -> Reading:
         # A newer sdkit may know more settings: its pictures stay readable, and what is unknown is handed over.
         settings = Settings.from_dict(values, strict=False)
         known = settings.to_dict()
-        extra = {**extra, **{name: value for name, value in values.items() if name not in known}}
+        newer = {name: value for name, value in values.items() if name not in known}
+        extra = {**extra, **newer}
     except InvalidSettings as error:
         msg = f"the picture's settings cannot be used: {error}"
         raise BadPicture(msg) from error
@@ -272,7 +273,9 @@ def _from_json(text: str) -> Reading:
         msg = "the picture's 'sdkit' text is damaged (not the JSON that sdkit writes): pass settings by hand"
         raise BadPicture(msg) from error
     texts_of = {name: value if isinstance(value, str) else json.dumps(value) for name, value in extra.items()}
-    return Reading(settings, texts_of)
+    names = ", ".join(f"'{name}'" for name, value in newer.items() if value is not None)
+    note = f"a newer sdkit recorded {names}, which this version does not know: the picture may come out differently"
+    return Reading(settings, texts_of, (note,) if names else ())
 
 
 def _xmp(settings: Settings, content: str = "") -> str:

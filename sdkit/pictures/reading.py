@@ -58,6 +58,7 @@ _SHAPING: Final = re.compile(
     r"hash|embedding|style|freeu|facerestor|facecorrection|upscale|tiling|seamless|distilledcfg|fluxguidance|adetailer"
     r"|textencoder|module)"
 )
+_LISTS: Final = frozenset({"hashes", "civitairesources"})  # of all weights, the model's among them
 _WITHOUT_EFFECT: Final = frozenset(
     {"", "none", "null", "undefined", "false", "0", "[]", "{}", "automatic", "default (model)"}
 )
@@ -179,7 +180,8 @@ def _parsers(extra: Mapping[str, str]) -> Mapping[str, Callable[[str], dict[str,
 
 def _size(text: str) -> dict[str, Any]:
     # "512x768"; with spaces; with a true multiplication sign; Fooocus writes "(896, 1152)"
-    match = re.fullmatch(r"\s*[(\[]?\s*([^\s,x×]+)\s*[x×,]\s*([^\s,x×)\]]+)\s*[)\]]?\s*", text, re.IGNORECASE)
+    sides = text[: _LONGEST_SHOWN + 1].strip(" ()[]")
+    match = re.fullmatch(r"([^\s,x×]+)\s*[x×,]\s*([^\s,x×]+)", sides, re.IGNORECASE)
     if not match:
         raise ValueError
     return {"width": _whole(match[1]), "height": _whole(match[2])}
@@ -236,7 +238,8 @@ def _shaping(prompt: str, extra: Mapping[str, str]) -> list[str]:
     for name, value in extra.items():
         key, text = _squeezed(name), value.strip().lower()
         by_default = text in _WITHOUT_EFFECT or (key == "clipskip" and text in {"1", "-1"})
-        if _SHAPING.match(key) and not key.endswith("hash") and not by_default:
+        shaping = bool(_SHAPING.match(key)) or (key in _LISTS and "lora" in text)
+        if shaping and not key.endswith("hash") and not by_default:
             found.append(f"'{_shown(name)}: {_shown(value)}'")
     if not found:
         return []
