@@ -44,7 +44,7 @@ _SAMPLERS: Final = {
 _NEGATIVE: Final = "Negative prompt:"
 _KEY: Final = re.compile(r"\s*(\w[\w \-/]*):\s*")
 _END: Final = re.compile(r"\s*(,|$)")
-_BEGINNING: Final = re.compile(r"(?<![^\s,;.])(steps|seed|sampler|cfg scale):", re.IGNORECASE)
+_BEGINNING: Final = re.compile(r"(?<!\w)(steps|seed|sampler|cfg scale):", re.IGNORECASE)
 _MOST_BEGINNINGS: Final = 10  # tried from either end of a line: a text made of nothing else must not stall its reader
 _FEWEST_PAIRS: Final = 3  # A1111's own rule: a line with fewer is still prompt, unless every name in it is a setting's
 _LONGEST_LINE: Final = 100_000  # no tool writes such a line, but a file made to stall its reader may hold one
@@ -133,6 +133,8 @@ def read_parameters(text: str) -> Reading:
         If there is no line of settings.
     """
     text = text.rstrip("\0\r\n")
+    if "\n" not in text and re.search(rf"\\n(Steps:|{_NEGATIVE})", text):  # taken out of JSON by hand
+        text = text.replace("\\n", "\n")
     above, pairs, below, cut = _find_pairs(text)
     ours = pairs.get("Version", "").split(" ")[0] == "sdkit"
     if not ours:  # our own text keeps a prompt's \r, and its keys are never in another case
@@ -206,6 +208,9 @@ def _find_pairs(text: str) -> tuple[list[str], dict[str, str], list[str], bool]:
             prose = index == 0 and known_name(first) is None
             if _are_settings(pairs) and not prose and first.lower() != _NEGATIVE[:-1].lower():
                 return attempt[:index], pairs, attempt[index + 1 :], False
+    start, pairs = _listed(lines)
+    if _are_settings(pairs):
+        return lines[:start], pairs, [], False
     for index in range(len(lines) - 1, -1, -1):
         line = lines[index]
         starts = [match.start() for match in _BEGINNING.finditer(line)] if len(line) <= _LONGEST_LINE else []
@@ -216,6 +221,22 @@ def _find_pairs(text: str) -> tuple[list[str], dict[str, str], list[str], bool]:
                 return [*lines[:index], line[:start].rstrip(" ,")], pairs, lines[index + 1 :], True
     msg = "the picture's text has no line of settings such as 'Steps: 20, Seed: 1, …': pass settings by hand"
     raise BadPicture(msg)
+
+
+def _listed(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """Read settings with a line for each; return where they begin."""
+    start, found = len(lines), []
+    for index in range(len(lines) - 1, -1, -1):
+        pairs = _pairs(lines[index])
+        first = next(iter(pairs), "")
+        if (not pairs and lines[index].strip()) or first.lower() == _NEGATIVE[:-1].lower():
+            break
+        found.append(pairs)
+        start = index if known_name(first) else start
+    listed: dict[str, str] = {}
+    for pairs in reversed(found[: len(lines) - start]):  # those above are prompt that looks like pairs
+        listed |= pairs
+    return start, listed
 
 
 def _are_settings(pairs: dict[str, str]) -> bool:
