@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from .errors import BadPicture, CannotSave, InvalidSettings
 from .pictures import card
 from .pictures.files import replacing, safe_name, write_picture
-from .pictures.metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_settings
+from .pictures.metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_picture
 from .pictures.sheet import contact_sheet, flat, readable, resized
 from .pictures.signing import Signature, signed
 
@@ -309,7 +309,10 @@ class Result(Sequence["Result"]):
 
 
 def load_result(path: str | os.PathLike[str]) -> Result:
-    """Read a picture with its settings from a file made by sdkit, A1111 or Forge.
+    """Read a picture with its settings from a file made by sdkit or by another program.
+
+    A1111, Forge, SwarmUI, Easy Diffusion, Fooocus, NovelAI and InvokeAI are read; ComfyUI and old forms of InvokeAI
+    with the extra ``foreign``.
 
     Parameters
     ----------
@@ -319,7 +322,8 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     Returns
     -------
     Result
-        One picture, without latents and timings. A sampler that sdkit does not have is told in ``notes``.
+        One picture, without latents and timings. Its ``notes`` name every value that could not be used, such as a
+        sampler that sdkit does not have, and what else shaped the picture, such as a LoRA.
 
     Raises
     ------
@@ -328,17 +332,21 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     """
     image = open_picture(path)
     try:
-        settings, extra = read_settings(image)
+        settings, extra, notes = read_picture(image)
     except BadPicture as error:
         msg = f"'{os.fspath(path)}': {error}"
         raise BadPicture(msg) from error
-    notes = []
-    if "Sampler" in extra and settings.scheduler is None:
-        notes.append(f"sampler {extra['Sampler']!r} has no counterpart here: the pipeline's own scheduler will be used")
     image = image.copy() if image.mode in {"RGB", "RGBA", "L"} else image.convert("RGB")
     image.info.clear()  # the settings are in the result; a copy here would go stale and be saved again
     flagged = [extra.get("Flagged") == "true"]
-    return Result([image], [_with_size(settings, image)], notes=notes, flagged=flagged)
+    sized = _with_size(settings, image)
+    if not (sized.width and sized.height):
+        size = f"{image.width}\N{MULTIPLICATION SIGN}{image.height}"
+        notes = (
+            *notes,
+            f"the picture's own size of {size} is none that a model can make: the model's usual size is used",
+        )
+    return Result([image], [sized], notes=notes, flagged=flagged)
 
 
 def _with_size(settings: Settings, image: Image.Image) -> Settings:

@@ -12,6 +12,8 @@ JPEG   ``sdkit:settings`` in    EXIF ``UserComment``    ``Iptc4xmpExt`` in XMP
 WebP   XMP                      (UTF-16)
 ====== ======================== ======================= ==============================
 
+The pictures of other programs are read by `carriers` (where texts lie) and `foreign` (what they mean).
+
 The one decision: **a picture is a stranger's file.** Only PNG, JPEG and WebP are opened, of at most 64 megapixels and
 1 MiB of metadata, nothing in it is evaluated or parsed as XML, and whatever is wrong ends in one `BadPicture` with one
 sentence.
@@ -34,12 +36,23 @@ from PIL.PngImagePlugin import PngInfo
 from sdkit.errors import BadPicture, InvalidSettings
 from sdkit.settings import Settings
 
-from .parameters import from_parameters, to_parameters
+from .carriers import texts
+from .foreign import read_texts
+from .parameters import to_parameters
+from .reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["digital_source_type", "exif_and_xmp", "fingerprint", "open_picture", "png_chunks", "read_settings"]
+__all__ = [
+    "digital_source_type",
+    "exif_and_xmp",
+    "fingerprint",
+    "open_picture",
+    "png_chunks",
+    "read_picture",
+    "read_settings",
+]
 
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Suffix of a file name → Pillow's name of the format, for all formats sdkit reads and writes."""
@@ -165,7 +178,7 @@ def _check_limits(image: Image.Image, name: str) -> None:
 
 
 def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[Settings, dict[str, str]]:
-    """Read the settings back out of a picture made by sdkit, A1111 or Forge.
+    """Read the settings back out of a picture, without the notes of `read_picture`.
 
     Parameters
     ----------
@@ -175,7 +188,7 @@ def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple
     Returns
     -------
     settings
-        sdkit's own JSON where there is one, else what A1111's text says.
+        sdkit's own JSON where there is one, else what another program's text says.
     extra
         What else was recorded, by name; for a foreign picture all pairs without a counterpart here.
 
@@ -184,6 +197,28 @@ def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple
     BadPicture
         If the picture cannot be read, holds no settings, or holds damaged ones.
     """
+    settings, extra, _ = read_picture(source)
+    return settings, extra
+
+
+def read_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Reading:
+    """Read what a picture made by sdkit or by another program says about how it was made.
+
+    Parameters
+    ----------
+    source
+        Path, file contents, or an open image.
+
+    Returns
+    -------
+    Reading
+        Settings and the rest as from `read_settings`, and notes on what could not be used.
+
+    Raises
+    ------
+    BadPicture
+        As for `read_settings`.
+    """
     image = open_picture(source)
     own = image.info.get("sdkit")
     xmp = image.info.get("xmp")
@@ -191,13 +226,7 @@ def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple
         own = unescape(xmp.partition(_XMP_BEGIN)[2].partition(_XMP_END)[0].decode("ascii", errors="replace"))
     if isinstance(own, str):
         return _from_json(own)
-    text = image.info.get("parameters")
-    if not isinstance(text, str):
-        text = _user_comment(image)
-    if text is None:
-        msg = "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
-        raise BadPicture(msg)
-    return from_parameters(text)
+    return read_texts(texts(image))
 
 
 def digital_source_type(settings: Settings) -> str:
@@ -228,42 +257,27 @@ def _to_json(settings: Settings, extra: Mapping[str, str] | None) -> str:
     return json.dumps({"settings": settings.to_dict(), "extra": dict(extra or {})})
 
 
-def _from_json(text: str) -> tuple[Settings, dict[str, str]]:
+def _from_json(text: str) -> Reading:
     try:
         content = json.loads(text)
         values, extra = content["settings"], content.get("extra") or {}
         # A newer sdkit may know more settings: its pictures stay readable, and what is unknown is handed over.
         settings = Settings.from_dict(values, strict=False)
         known = settings.to_dict()
-        extra = {**extra, **{name: value for name, value in values.items() if name not in known}}
+        newer = {name: value for name, value in values.items() if name not in known}
+        extra = {**extra, **newer}
     except InvalidSettings as error:
         msg = f"the picture's settings cannot be used: {error}"
         raise BadPicture(msg) from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = "the picture's 'sdkit' text is damaged (not the JSON that sdkit writes): pass settings by hand"
         raise BadPicture(msg) from error
-    return settings, {name: value if isinstance(value, str) else json.dumps(value) for name, value in extra.items()}
+    texts_of = {name: value if isinstance(value, str) else json.dumps(value) for name, value in extra.items()}
+    names = ", ".join(f"'{name}'" for name, value in newer.items() if value is not None)
+    note = f"a newer sdkit recorded {names}, which this version does not know: the picture may come out differently"
+    return Reading(settings, texts_of, (note,) if names else ())
 
 
 def _xmp(settings: Settings, content: str = "") -> str:
     inner = f"<sdkit:settings>{escape(content)}</sdkit:settings>" if content else ""
     return _XMP.format(source=digital_source_type(settings), settings=inner)
-
-
-def _user_comment(image: Image.Image) -> str | None:
-    """Return the text of EXIF's UserComment: eight bytes name the character set, the rest is the text."""
-    try:
-        comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT)
-    except Exception:  # noqa: BLE001 - as in open_picture; a damaged EXIF block counts as none
-        return None
-    if isinstance(comment, str):
-        return comment
-    if not isinstance(comment, bytes):
-        return None
-    charset, body = comment[:8], comment[8:]
-    if charset != b"UNICODE\0":
-        return body.decode("utf-8", errors="replace")
-    # The standard leaves the byte order open, and some tools write UTF-8 under this name: only the right reading
-    # shows the words that every line of settings has.
-    readings = [body.decode(encoding, errors="replace") for encoding in ("utf-16-be", "utf-16-le", "utf-8")]
-    return next((text for text in readings if "Steps: " in text or "Seed: " in text), readings[0]).lstrip("\ufeff")

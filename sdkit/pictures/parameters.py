@@ -9,32 +9,32 @@ The text is what people paste into forums::
 The one decision: **this text is for others.** It cannot hold every prompt (a line that begins with
 ``Negative prompt:`` ends the prompt) nor every setting, so sdkit writes it next to its own JSON and reads it only
 from pictures that have nothing better. The line of settings is recognised by its content, from the end, because
-prompts may span lines and may talk about steps.
+prompts may span lines and may talk about steps. What its values mean, `reading` knows.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from sdkit.errors import BadPicture, InvalidSettings
+from sdkit.errors import BadPicture
 from sdkit.settings import SOLVERS, Settings
+
+from .reading import Reading, known_name, read_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["from_parameters", "to_parameters"]
+__all__ = ["from_parameters", "read_parameters", "to_parameters"]
 
-_SCHEDULERS: Final = {solver.elsewhere.lower(): name for name, solver in SOLVERS.items()}
-# Since version 1.9 A1111 names the spacing of the steps apart from the sampler. These are the plain spacings;
-# "Automatic" is one as well, except that it means Karras for DPM++ 2M.
-_PLAIN_SPACINGS: Final = frozenset({"", "automatic", "normal", "uniform"})
 
 _NEGATIVE: Final = "Negative prompt:"
 _KEY: Final = re.compile(r"\s*(\w[\w \-/]*):\s*")
 _END: Final = re.compile(r"\s*(,|$)")
-_FEWEST_PAIRS: Final = 3  # A1111's own rule: a line with fewer is still prompt
+_BEGINNING: Final = re.compile(r"(?<!\w)(steps|seed|sampler|cfg scale):", re.IGNORECASE)
+_MOST_BEGINNINGS: Final = 10  # tried from either end of a line: a text made of nothing else must not stall its reader
+_FEWEST_PAIRS: Final = 3  # A1111's own rule: a line with fewer is still prompt, unless every name in it is a setting's
 _LONGEST_LINE: Final = 100_000  # no tool writes such a line, but a file made to stall its reader may hold one
 _JSON: Final = json.JSONDecoder()
 
@@ -79,7 +79,7 @@ def to_parameters(settings: Settings, extra: Mapping[str, str] | None = None) ->
 
 
 def from_parameters(text: str) -> tuple[Settings, dict[str, str]]:
-    """Read A1111's text.
+    """Read A1111's text, without the notes of `read_parameters`.
 
     Parameters
     ----------
@@ -89,32 +89,49 @@ def from_parameters(text: str) -> tuple[Settings, dict[str, str]]:
     Returns
     -------
     settings
-        What has a counterpart here.
+        What has a counterpart here and can be used.
     extra
         Everything else by its own name, such as ``"Model hash"`` or a sampler that sdkit does not have.
 
     Raises
     ------
     BadPicture
-        If there is no line of settings, or one of them has a value that cannot be.
+        If there is no line of settings.
     """
-    lines = text.rstrip("\0\r\n").split("\n")
-    for index in range(len(lines) - 1, -1, -1):
-        pairs = _pairs(lines[index])
-        if len(pairs) >= _FEWEST_PAIRS and ("Steps" in pairs or "Seed" in pairs):
-            break
-    else:
-        msg = "the picture's text has no line of settings such as 'Steps: 20, Seed: 1, …': pass settings by hand"
-        raise BadPicture(msg)
+    settings, extra, _ = read_parameters(text)
+    return settings, extra
+
+
+def read_parameters(text: str) -> Reading:
+    """Read A1111's text; also with keys in lower case, with other ends of lines, or all in one line.
+
+    Parameters
+    ----------
+    text
+        What `to_parameters`, A1111, Forge, or a web page that imitates them wrote.
+
+    Returns
+    -------
+    Reading
+        Settings, the rest by name, and notes on what was left out.
+
+    Raises
+    ------
+    BadPicture
+        If there is no line of settings.
+    """
+    text = text.rstrip("\0\r\n")
+    if "\n" not in text and re.search(rf"\\n(Steps:|{_NEGATIVE})", text):  # taken out of JSON by hand
+        text = text.replace("\\n", "\n")
+    above, pairs, below, cut = _find_pairs(text)
+    ours = pairs.get("Version", "").split(" ")[0] == "sdkit"
+    if not ours:  # our own text keeps a prompt's \r, and its keys are never in another case
+        above = [line.removesuffix("\r") for line in above]
+    prompt, negative = _prompts_in_line("\n".join(above)) if cut else _prompts(above, exact=ours)
     # Some extensions append their templates below the settings.
-    extra = {"Text below the settings": "\n".join(lines[index + 1 :])} if index + 1 < len(lines) else {}
-    prompt, negative = _prompts(lines[:index])
-    values = {"prompt": prompt, "negative_prompt": negative} | _take(pairs)
-    try:
-        return Settings.from_dict(values), pairs | extra
-    except InvalidSettings as error:
-        msg = f"the picture's settings cannot be used: {error}"
-        raise BadPicture(msg) from error
+    extra = {"Text below the settings": "\n".join(below)} if below else {}
+    reading = read_pairs(prompt, negative, pairs)
+    return reading._replace(extra=reading.extra | extra)
 
 
 def _short(value: float) -> str:
@@ -170,60 +187,65 @@ def _plain_value(line: str, start: int) -> tuple[str, int]:
     return line[start:end].strip(), end + 1
 
 
-def _prompts(lines: list[str]) -> tuple[str, str]:
+def _find_pairs(text: str) -> tuple[list[str], dict[str, str], list[str], bool]:
+    """Find the settings, from the end; return the lines above, the pairs, the lines below, and whether a line was cut."""
+    lines = re.split(r"\r\n?|\n", text)
+    for attempt in (text.split("\n"), lines):
+        for index in range(len(attempt) - 1, -1, -1):
+            pairs = _pairs(attempt[index])
+            first = next(iter(pairs), "")
+            # The only line may begin with a prompt that looks like a pair: "a fox: red, Steps: 20, …".
+            prose = index == 0 and known_name(first) is None
+            if _are_settings(pairs) and not prose and first.lower() != _NEGATIVE[:-1].lower():
+                return attempt[:index], pairs, attempt[index + 1 :], False
+    start, pairs = _listed(lines)
+    if _are_settings(pairs):
+        return lines[:start], pairs, [], False
+    for index in range(len(lines) - 1, -1, -1):
+        line = lines[index]
+        starts = [match.start() for match in _BEGINNING.finditer(line)] if len(line) <= _LONGEST_LINE else []
+        for start in dict.fromkeys(starts[:_MOST_BEGINNINGS] + starts[-_MOST_BEGINNINGS:]):
+            pairs = _pairs(line[start:])
+            # "Steps: 3 in the snow Steps: 28, …": the first is still prompt.
+            if _are_settings(pairs) and not _BEGINNING.search(" " + next(iter(pairs.values()))):
+                return [*lines[:index], line[:start].rstrip(" ,")], pairs, lines[index + 1 :], True
+    msg = "the picture's text has no line of settings such as 'Steps: 20, Seed: 1, …': pass settings by hand"
+    raise BadPicture(msg)
+
+
+def _listed(lines: list[str]) -> tuple[int, dict[str, str]]:
+    """Read settings with a line for each; return where they begin."""
+    start, found = len(lines), []
+    for index in range(len(lines) - 1, -1, -1):
+        pairs = _pairs(lines[index])
+        first = next(iter(pairs), "")
+        if (not pairs and lines[index].strip()) or first.lower() == _NEGATIVE[:-1].lower():
+            break
+        found.append(pairs)
+        start = index if known_name(first) else start
+    listed: dict[str, str] = {}
+    for pairs in reversed(found[: len(lines) - start]):  # those above are prompt that looks like pairs
+        listed |= pairs
+    return start, listed
+
+
+def _are_settings(pairs: dict[str, str]) -> bool:
+    names = [known_name(name) for name in pairs]
+    enough = len(names) >= _FEWEST_PAIRS or (len(names) > 1 and None not in names)
+    return enough and ("Steps" in names or "Seed" in names)
+
+
+def _prompts(lines: list[str], *, exact: bool) -> tuple[str, str]:
     """Split the lines above the settings at the first that begins the negative prompt."""
     for index, line in enumerate(lines):
-        if line.startswith(_NEGATIVE):
-            first = line.removeprefix(_NEGATIVE).removeprefix(" ")
+        begins = line[: len(_NEGATIVE)]
+        if begins == _NEGATIVE or (not exact and begins.lower() == _NEGATIVE.lower()):
+            first = line[len(_NEGATIVE) :].removeprefix(" ")
             return "\n".join(lines[:index]), "\n".join([first, *lines[index + 1 :]])
     return "\n".join(lines), ""
 
 
-def _take(pairs: dict[str, str]) -> dict[str, Any]:
-    """Move the pairs that sdkit has a setting for out of ``pairs``."""
-    values: dict[str, Any] = {}
-    for name, field, kind in (
-        ("Steps", "steps", int),
-        ("CFG scale", "guidance_scale", float),
-        ("Seed", "seed", int),
-        ("Variation seed", "variation_seed", int),
-        ("Variation seed strength", "variation_amount", float),
-        ("Model", "model", str),
-    ):
-        if name in pairs:
-            values[field] = _parse(name, pairs.pop(name), kind)
-    if "Size" in pairs:
-        size = pairs.pop("Size")
-        width, _, height = size.partition("x")
-        values |= {"width": _parse("Size", width, int, size), "height": _parse("Size", height, int, size)}
-    # A second pass at a larger size ("hires fix") writes a denoising strength too, but starts from words alone.
-    if "Denoising strength" in pairs and not any(name.startswith("Hires") for name in pairs):
-        values["strength"] = _parse("Denoising strength", pairs.pop("Denoising strength"), float)
-        values["task"] = "inpainting" if "Mask blur" in pairs else "image-to-image"
-    version = pairs.get("Version", "")
-    if version.split(" ")[0] == "sdkit":
-        values["version"] = pairs.pop("Version")[len("sdkit ") :] or None
-    values["scheduler"] = _take_scheduler(pairs)
-    return values
-
-
-def _take_scheduler(pairs: dict[str, str]) -> str | None:
-    """Find our name for a sampler; one we do not have stays in ``pairs``, and the pipeline's own is used."""
-    sampler, spacing = pairs.get("Sampler", "").lower(), pairs.get("Schedule type", "").lower()
-    if spacing == "karras" or (spacing == "automatic" and sampler == "dpm++ 2m"):
-        sampler = sampler.removesuffix(" karras") + " karras"
-    elif spacing not in _PLAIN_SPACINGS:
-        return None
-    scheduler = _SCHEDULERS.get(sampler)
-    if scheduler:
-        pairs.pop("Sampler")
-        pairs.pop("Schedule type", None)
-    return scheduler
-
-
-def _parse(name: str, value: str, kind: type[int | float | str], shown: str | None = None) -> int | float | str:
-    try:
-        return kind(value)
-    except ValueError as error:
-        msg = f"the picture's '{name}: {(shown or value)[:40]}' is not a number: pass settings by hand"
-        raise BadPicture(msg) from error
+def _prompts_in_line(text: str) -> tuple[str, str]:
+    """Split a text that lost its ends of lines at the words ``Negative prompt:``."""
+    prompt, *rest = re.split(re.escape(_NEGATIVE), text, maxsplit=1, flags=re.IGNORECASE)
+    return prompt.rstrip(" ,\n") if rest else prompt, rest[0].strip(" ") if rest else ""
