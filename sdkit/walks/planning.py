@@ -73,7 +73,8 @@ def corners_of(
             raise InvalidSettings(
                 f"The keyframes differ in {name} ({values[0]} and {values[1]}); give one, such as {name}={values[0]!r}."
             )
-    if len({(s.seed, s.variation_seed, s.variation_amount) for s in wanted}) > 1 and wanted[0].scheduler in _RESTLESS:
+    noises = {(s.seed, s.variation_seed, s.variation_amount) for s in map(Settings.recipe, wanted)}
+    if len(noises) > 1 and wanted[0].scheduler in _RESTLESS:
         raise InvalidSettings(
             f"The scheduler {wanted[0].scheduler!r} draws fresh noise at every step, so a walk between seeds would jump at its "
             "keyframes; use scheduler='ddim' or 'euler', or one seed for all."
