@@ -10,13 +10,17 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
 from sdkit.errors import InvalidSettings
 from sdkit.settings import SCHEDULERS
 
-__all__ = ["make_scheduler", "scheduler_name", "scheduler_of"]
+__all__ = ["make_scheduler", "own_scheduler", "scheduler_name", "scheduler_of"]
+
+# of each pipeline that runs with another scheduler: that one, and its own
+_swapped: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 # short name → diffusers class and the settings that make it what its name says
 _CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -98,9 +102,19 @@ def scheduler_of(pipe: Any, name: str | None) -> Iterator[None]:
     if name is None or name == scheduler_name(pipe):
         yield
         return
-    own = pipe.scheduler
-    pipe.scheduler = make_scheduler(pipe, name)
+    own, other = pipe.scheduler, make_scheduler(pipe, name)
+    _swapped[pipe] = (other, own)  # before the swap: whoever asks for the pipeline's own in between gets it
+    pipe.scheduler = other
     try:
         yield
     finally:
-        pipe.scheduler = own
+        if pipe.scheduler is other:  # else somebody has given the pipeline a new one meanwhile, which stays
+            pipe.scheduler = own
+        del _swapped[pipe]
+
+
+def own_scheduler(pipe: Any) -> Any:
+    """Return the scheduler that a pipeline has outside of `scheduler_of`."""
+    other, own = _swapped.get(pipe, (None, None))
+    now = pipe.scheduler
+    return own if now is other else now
