@@ -142,7 +142,11 @@ def chosen_memory(pipe):
 def ask_prompt(chance):
     if chance.random() < 0.2:
         return chance.choice([{"do": "go", "way": -1}, {"do": "show", "number": 1}, {"do": "star", "number": 1}])
-    values = {"prompt": chance.choice(PROMPTS), "seed": chance.randrange(2), "scheduler": chance.choice(["ddim", "euler"])}
+    values = {
+        "prompt": chance.choice(PROMPTS),
+        "seed": chance.randrange(2),
+        "scheduler": chance.choice(["ddim", "euler"]),
+    }
     return {"do": "set", "values": values, "moving": chance.random() < 0.3}  # fmt: skip
 
 
@@ -213,6 +217,7 @@ def story(pipe, seed):
     chance = random.Random(seed)
     opened, ask, check = KINDS[chance.choice(list(KINDS))]
     panel, requests = opened(pipe), []
+    panel.worker._settle, panel.worker._pace = chance.choice([0, 0.002]), 0  # a hand that waits would make this hours
     submit = panel.worker.submit
     panel.worker.submit = lambda request, **how: (requests.append(request), submit(request, **how))
     try:

@@ -20,16 +20,8 @@ from .schedulers import own_scheduler
 __all__ = ["condition"]
 
 _SAMPLED: Final = 32  # values of a tensor
-_SWITCHES: Final = (
-    "scaling",
-    "_active_adapter",
-    "_disable_adapters",
-    "merged_adapters",
-    "s1",
-    "s2",
-    "b1",
-    "b2",
-    "scale",
+_SWITCHES: Final = frozenset(
+    ("scaling", "_active_adapter", "_disable_adapters", "merged_adapters", "s1", "s2", "b1", "b2", "scale")
 )
 """Attributes of modules that decide pictures and are no tensors: those of PEFT's adapters, FreeU and IP-Adapter."""
 
@@ -51,14 +43,33 @@ def condition(pipe: Any) -> int:
     """
     scheduler = own_scheduler(pipe)
     state: list[Any] = [type(scheduler).__name__, repr(sorted(scheduler.config.items(), key=lambda item: item[0]))]
+    samples: dict[torch.device, list[torch.Tensor]] = {}
     for name, part in pipe.components.items():
+        state.append(name)
         if isinstance(part, nn.Module):
-            # buffers are other tensors after each way to another device, so what they hold must do
-            weights = [(_number(p), 0 if p.is_inference() else p._version) for p in part.parameters()]
-            state += [name, *weights, *_samples(part), *_switches(part)]
+            for module in part.modules():
+                state += _look(module, samples)
         elif "tokenizer" in name and part is not None:
             state.append(len(part))  # grows with textual inversion
+    state += [torch.cat(some).cpu().numpy().tobytes() for some in samples.values()]  # each device is waited for once
     return hash(tuple(state))
+
+
+def _look(module: nn.Module, samples: dict[torch.device, list[torch.Tensor]]) -> Iterator[Any]:
+    """What one module tells, without those inside it; some values of its tensors are added to the samples."""
+    held = vars(module)
+    for parameter in held["_parameters"].values():
+        if parameter is not None:
+            yield _number(parameter)
+            yield 0 if parameter.is_inference() else parameter._version
+    # buffers are other tensors after each way to another device, so only what they hold is looked at
+    for tensor in chain(held["_parameters"].values(), held["_buffers"].values()):
+        if tensor is not None and tensor.device.type != "meta" and (size := tensor.numel()):
+            flat = tensor.detach().reshape(-1)
+            samples.setdefault(tensor.device, []).append(flat[:: max(1, size // _SAMPLED)].float())
+    for name in sorted(_SWITCHES & held.keys()):
+        if isinstance(held[name], (int, float, str, bool, list, tuple, dict)):
+            yield f"{name}={held[name]!r}"
 
 
 def _number(tensor: torch.Tensor) -> int:
@@ -66,23 +77,3 @@ def _number(tensor: torch.Tensor) -> int:
     if number is None:
         number = _numbers[tensor] = next(_next)
     return int(number)
-
-
-def _samples(part: nn.Module) -> list[bytes]:
-    """Some values of every tensor, of each device together: a device is waited for once."""
-    found: dict[torch.device, list[torch.Tensor]] = {}
-    for tensor in chain(part.parameters(), part.buffers()):
-        if tensor.device.type != "meta" and (size := tensor.numel()):
-            flat = tensor.detach().reshape(-1)
-            found.setdefault(tensor.device, []).append(flat[:: max(1, size // _SAMPLED)].float())
-    return [torch.cat(values).cpu().numpy().tobytes() for values in found.values()]
-
-
-def _switches(part: nn.Module) -> Iterator[str]:
-    for module in part.modules():
-        held = vars(module)
-        yield from (f"{name}={held[name]!r}" for name in _SWITCHES if name in held and _plain(held[name]))
-
-
-def _plain(value: object) -> bool:
-    return isinstance(value, (int, float, str, bool, list, tuple, dict))
