@@ -83,7 +83,7 @@ def make_elsewhere(
             number,
             Result(
                 [open_picture(data) for data in files],
-                groups[number],
+                [s.replace(**facts) for s, facts in zip(groups[number], about["facts"], strict=True)],
                 seconds={"total": about["seconds"]},
                 notes=about["notes"],
                 flagged=about["flagged"],
@@ -329,7 +329,12 @@ def make_pictures(
 
     wanted = [Settings.from_dict(s) for s in task["settings"]]
     result = generate(pipe, wanted, image=image, mask=mask, progress=False, batch_size=len(wanted))
-    about = {"seconds": result.seconds, "notes": result.notes, "flagged": [r.flagged for r in result]}
+    about = {
+        "seconds": result.seconds,
+        "notes": result.notes,
+        "flagged": [r.flagged for r in result],
+        "facts": [s.facts() for s in result.all_settings],  # such as what this worker did to save memory
+    }
     return about, [png(picture) for picture in result.images]
 
 

@@ -2,7 +2,8 @@
 
 The one decision: **one `Settings` makes one picture.** A batch is a list of them, so each picture of a batch can
 be made again alone, and a saved picture needs nothing but its own settings. Values are checked when a `Settings` is
-made, so the run that follows cannot fail minutes later on a typing mistake.
+made, so the run that follows cannot fail minutes later on a typing mistake. Which of two settings mean the same picture
+is decided here too (`Settings.same_picture`), for folders, walks, workers and panels alike.
 
 This module needs neither torch nor Pillow: reading settings out of a picture must not cost seconds of imports.
 """
@@ -23,7 +24,7 @@ from typing import Any, Final, NoReturn
 
 from .errors import InvalidSettings
 
-__all__ = ["SCHEDULERS", "SOLVERS", "TASKS", "Settings", "Solver"]
+__all__ = ["FACTS", "SCHEDULERS", "SOLVERS", "TASKS", "Settings", "Solver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ SCHEDULERS: Final[Mapping[str, str]] = MappingProxyType({name: solver.label for 
 
 TASKS: Final = ("text-to-image", "image-to-image", "inpainting")
 """What a run starts from: noise; a picture; a picture and the mask of what to repaint."""
+
+FACTS: Final = ("licence", "version", "memory")
+"""Fields that tell how a picture came about and do not decide which picture it is."""
 
 # What the same setting is called in diffusers and in the web interfaces people come from: closeness of spelling
 # would not find these.
@@ -192,6 +196,40 @@ class Settings:
             For an unknown field (the nearest one is named) or a value outside its limits.
         """
         return Settings.from_dict({**self.to_dict(), **changes})
+
+    def recipe(self) -> Settings:
+        """Return what decides the picture and nothing else; settings of one picture have equal recipes.
+
+        The facts about the run (`FACTS`) are left out, and so is what cannot act: `strength` without a source picture, and
+        `variation_seed` without an amount.
+        """
+        idle = set(FACTS)
+        if self.task == "text-to-image":
+            idle.add("strength")
+        if self.variation_amount == 0:
+            idle.add("variation_seed")
+        return Settings(**{name: value for name, value in self.to_dict().items() if name not in idle})
+
+    def same_picture(self, other: Settings) -> bool:
+        """Say whether these settings and the others make the same picture, whatever the facts about their runs.
+
+        Parameters
+        ----------
+        other
+            Settings that are as complete as these: ``None`` ("what the model does best") equals only ``None``.
+
+        Examples
+        --------
+        >>> Settings("a cat", memory="model offload").same_picture(Settings("a cat"))
+        True
+        >>> Settings("a cat", seed=1).same_picture(Settings("a cat"))
+        False
+        """
+        return self.recipe() == other.recipe()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of the facts about the run, by the names in `FACTS`."""
+        return {name: value for name in FACTS if (value := getattr(self, name)) is not None}
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as a dictionary of plain JSON values."""

@@ -250,3 +250,10 @@ def test_the_workers_side_needs_no_torch_to_be_imported():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "False"
     )
+
+
+def test_what_a_worker_did_to_save_memory_comes_back(small, threads, monkeypatch):
+    monkeypatch.setattr("sdkit.memory.recovery.Ladder.facts", "VAE tiling (512)")
+    there = sweep(small, "a cat", executor=threads, **GRID)
+    assert {cell.settings.memory for cell in there} == {"VAE tiling (512)"}
+    assert all(cell.settings.same_picture(there.wanted[index]) for index, cell in there.cells.items())

@@ -358,3 +358,42 @@ def test_needs_neither_torch_nor_widgets():
     code = "import sys, sdkit.widgets.jobs; print({'torch', 'ipywidgets', 'PIL', 'numpy'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_is_being_stopped_and_is_asked_for_again_is_made():
+    """A runs, B stops it, and while A unwinds A is asked for again: it must not be taken for the run that ends."""
+    panel, unwinding, go = Panel(), threading.Event(), threading.Event()
+    at_step, asked = threading.Event(), threading.Event()
+
+    def work(request, job):
+        if worker.runs > 1:
+            return request
+        at_step.set()
+        assert asked.wait(PATIENCE)
+        try:
+            job.check()
+        finally:
+            unwinding.set()
+            assert go.wait(PATIENCE)
+        return None
+
+    worker = Worker(work, panel, settle=3600, pace=3600)
+    worker.submit("A")
+    assert at_step.wait(PATIENCE)
+    worker.submit("B", settled=True)
+    asked.set()
+    assert unwinding.wait(PATIENCE)
+    worker.submit("A", settled=True)
+    go.set()
+    assert worker.join(PATIENCE)
+    assert panel.shown == ("done", "A", "A")
+
+
+def test_a_result_that_its_run_forgets_is_shown_and_made_again():
+    panel, cache = Panel(), Cache(10, lambda _: 1)
+    worker = Worker(lambda request, job: (job.forget(), request)[1], panel, cache=cache)
+    for runs in (1, 2):
+        worker.submit(1)
+        assert worker.join(PATIENCE)
+        assert panel.shown == ("done", 1, 1)
+        assert worker.runs == runs

@@ -8,13 +8,14 @@ import math
 import pickle
 import subprocess
 import sys
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
 from sdkit.errors import InvalidSettings, SdkitError
-from sdkit.settings import SCHEDULERS, Settings
+from sdkit.settings import FACTS, SCHEDULERS, Settings
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -150,3 +151,43 @@ def test_importing_settings_needs_neither_torch_nor_pillow() -> None:
     code = "import sys, sdkit.settings; print([m for m in ('torch', 'PIL', 'numpy', 'diffusers') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def _other(name: str) -> object:
+    others = {
+        "scheduler": "euler",
+        "task": "image-to-image",
+        "source": "b" * 64,
+        "mask": "c" * 64,
+        "width": 64,
+        "height": 64,
+        "variation_amount": 0.7,
+        "strength": 0.3,
+    }
+    text = ("prompt", "negative_prompt", "model", "revision", "licence", "version", "memory")
+    return others.get(name, "other words" if name in text else 9)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_every_field_decides_the_picture_or_is_a_fact_about_its_run(name: str) -> None:
+    full = Settings(
+        "a cat",
+        task="inpainting",
+        source="a" * 64,
+        mask="a" * 64,
+        variation_seed=1,
+        variation_amount=0.5,
+        memory="tiles",
+    )
+    other = full.replace(**{name: _other(name)})
+    assert other != full
+    assert full.same_picture(other) == (name in FACTS)
+    assert (full.facts() != other.facts()) == (name in FACTS)
+
+
+def test_what_cannot_act_makes_no_other_picture() -> None:
+    plain = Settings("a cat")
+    assert plain.same_picture(plain.replace(strength=0.9))
+    assert plain.same_picture(plain.replace(variation_seed=5))
+    assert not plain.same_picture(plain.replace(variation_seed=5, variation_amount=0.1))
+    assert plain.replace(memory="tiles", version="1", strength=0.9).recipe() == plain

@@ -253,3 +253,27 @@ def test_the_folders_book_says_what_the_sweep_is(tiny, tmp_path):
         {"title": "seed", "labels": ["1", "2"]},
     ]
     assert book["cells"]["x2-y1-z0"]["guidance_scale"] == 6
+
+
+def test_a_sweep_goes_on_whatever_its_cells_did_to_save_memory(tiny, runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("sdkit.memory.recovery.Ladder.facts", "VAE tiling (512)")
+    quick(tiny, folder=tmp_path)
+    assert load_result(tmp_path / "x0-y0-z0.png").settings.memory == "VAE tiling (512)"
+    before = len(runs)
+    again = quick(tiny, folder=tmp_path)
+    assert len(again) == 6
+    assert len(runs) == before, "all cells are there"
+
+
+def test_a_folder_that_an_older_sdkit_began_is_gone_on_with_and_one_of_a_newer_is_not_mixed(tiny, tmp_path):
+    quick(tiny, folder=tmp_path)
+    book = tmp_path / "sweep.json"
+    about = json.loads(book.read_text(encoding="utf-8"))
+    for cell in about["cells"].values():
+        del cell["version"], cell["licence"]
+    book.write_text(json.dumps(about), encoding="utf-8")
+    assert len(quick(tiny, folder=tmp_path)) == 6
+    about["cells"]["x0-y0-z0"]["clip_skip"] = 2
+    book.write_text(json.dumps(about), encoding="utf-8")
+    with pytest.raises(CannotSave, match="holds another sweep"):
+        quick(tiny, folder=tmp_path)

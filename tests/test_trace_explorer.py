@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sdkit
@@ -79,3 +80,19 @@ def test_the_page_keeps_every_step_and_fits(panel, tmp_path):
     path = panel.to_html(tmp_path / "run.html")
     assert path.stat().st_size < 400_000
     assert '"live": false' in path.read_text(encoding="utf-8")
+
+
+def test_forks_are_made_anew_after_the_weights_changed(tiny, panel):
+    message = {"do": "fork", "step": 2, "changes": {"prompt": "a dog"}}
+    panel._receive(panel, message, [])
+    assert panel.worker.join(PATIENCE)
+    before = panel.result
+    with torch.no_grad():
+        tiny.unet.conv_out.weight.mul_(3)
+    panel._receive(panel, {"do": "open", "number": 1}, [])
+    panel._receive(panel, message, [])
+    assert panel.worker.join(PATIENCE)
+    assert panel.error is None
+    assert panel.worker.runs == 2
+    assert (np.asarray(panel.result.image) != np.asarray(before.image)).any()
+    assert len(panel.runs) == 3

@@ -71,3 +71,23 @@ def test_films_are_written_beside_the_notebook_and_never_over_another(panel, tmp
 def test_a_walk_needs_two_keyframes_and_no_more_than_fit(tiny, keyframes):
     with pytest.raises(InvalidSettings, match="2 to 12 keyframes"):
         WalkExplorer(tiny, keyframes)
+
+
+def test_a_walk_from_memory_shows_its_own_frames_after_another_was_stopped(panel):
+    """Frames of both lie at the same places."""
+    own = panel.view["frames"]
+    begun = []
+
+    def stop(change):
+        if change.new.get("frames") and not begun:
+            begun.append(True)
+            panel.worker.cancel()
+
+    panel.observe(stop, "step")
+    ask = {"do": "set", "options": {}, "by": ""}
+    panel._receive(panel, {**ask, "keyframes": [{"prompt": p, "seed": 7} for p in ("a cat", "a dog")]}, [])
+    assert panel.worker.join(PATIENCE)
+    assert begun
+    panel._receive(panel, {**ask, "keyframes": [{"prompt": p, "seed": 0} for p in ("a cat", "a dog")]}, [])
+    assert panel.worker.join(PATIENCE)
+    assert panel.view["frames"] == own

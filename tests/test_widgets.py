@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import io
 import json
 import re
@@ -15,17 +16,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import EulerDiscreteScheduler
+from peft import LoraConfig
 from PIL import Image
 from test_card import HOSTILE
 
 import sdkit
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.pipelines.condition import condition
+from sdkit.pipelines.schedulers import own_scheduler, scheduler_of
 from sdkit.pipelines.tokens import read_prompt
 from sdkit.settings import Settings
 from sdkit.widgets import AttentionExplorer, DraftsBoard, PromptExplorer, Sketchpad
 from sdkit.widgets.attention import _BUDGET, _packed
 from sdkit.widgets.explorer import STATIC, Explorer, module
 from sdkit.widgets.prompt import as_code, words_of
+from sdkit.widgets.studio import shown, thumbnail
 from sdkit.widgets.working import on_one_core, stoppable
 
 PATIENCE = 120
@@ -99,6 +105,99 @@ def test_changed_weights_are_not_answered_from_memory(explorer):
     runs = explorer.worker.runs
     send(explorer, do="show", number=1)
     assert explorer.worker.runs == runs + 1
+
+
+def test_the_same_settings_with_other_weights_take_the_old_pictures_place(explorer):
+    old, number = explorer.view["picture"], explorer.view["number"]
+    with torch.no_grad():
+        explorer.pipe.unet.conv_out.weight.mul_(3)
+    send(explorer, do="show", number=number)
+    assert explorer.view["picture"] == shown(explorer.result.image) != old
+    assert [(e["number"], e["picture"]) for e in explorer.history] == [(number, thumbnail(explorer.result.image))]
+
+
+def test_a_favourite_keeps_its_picture_when_the_weights_change(explorer):
+    send(explorer, do="star", number=1)
+    old = explorer.history[0]["picture"]
+    with torch.no_grad():
+        explorer.pipe.unet.conv_out.weight.mul_(3)
+    send(explorer, do="show", number=1)
+    assert explorer.view["number"] == 2
+    assert [e["picture"] for e in explorer.history] == [old, thumbnail(explorer.result.image)]
+    assert thumbnail(explorer.favourites[0].image) == old
+
+
+def test_a_star_goes_to_the_picture_that_the_strip_shows(explorer):
+    """Both pictures of these settings are in memory; the one on the strip was made with other weights than the present."""
+    explorer.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    for weight in (1.0, 9.0):
+        explorer.pipe.unet.set_adapters("style", weights=weight)
+        send(explorer, do="show", number=1)
+    explorer.pipe.unet.set_adapters("style", weights=1.0)
+    send(explorer, do="star", number=1)
+    assert thumbnail(explorer.favourites[0].image) == explorer.history[0]["picture"]
+
+
+def test_a_board_from_memory_shows_its_own_drafts_whatever_weights_made_the_others(tiny):
+    tiny.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    made = DraftsBoard(tiny, "a cat", count=2, steps=1)
+    assert made.worker.join(PATIENCE)
+    first = [draft["picture"] for draft in made.view["drafts"]]
+    tiny.unet.set_adapters("style", weights=9.0)
+    send(made, do="set", values={})
+    assert [draft["picture"] for draft in made.view["drafts"]] != first
+    tiny.unet.set_adapters("style", weights=1.0)
+    send(made, do="set", values={})
+    assert made.worker.runs == 2, "from memory"
+    assert [draft["picture"] for draft in made.view["drafts"]] == first
+    made.close()
+
+
+def test_a_picture_made_while_the_weights_changed_is_not_remembered(explorer):
+    explorer.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+
+    def meddle(_module, _inputs):
+        explorer.pipe.unet.set_adapters("style", weights=9.0)
+
+    handle = explorer.pipe.vae.decoder.conv_out.register_forward_pre_hook(meddle)
+    send(explorer, do="set", values={"seed": 5})
+    handle.remove()
+    explorer.pipe.unet.set_adapters("style", weights=1.0)
+    runs = explorer.worker.runs
+    send(explorer, do="set", values={"seed": 5})
+    assert explorer.worker.runs == runs + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda pipe: pipe.unet.conv_out.weight.data.mul_(2),
+        lambda pipe: setattr(pipe.unet.conv_out, "bias", torch.nn.Parameter(pipe.unet.conv_out.bias.detach().clone())),
+        lambda pipe: pipe.unet.disable_adapters(),
+        lambda pipe: pipe.unet.set_adapters("style", weights=0.5),
+        lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4),
+        lambda pipe: setattr(pipe, "vae", copy.deepcopy(pipe.vae)),
+        lambda pipe: setattr(pipe, "scheduler", EulerDiscreteScheduler.from_config(pipe.scheduler.config)),
+        lambda pipe: pipe.scheduler.register_to_config(timestep_spacing="linspace"),
+    ],
+    ids=["data", "replaced", "LoRA off", "LoRA scale", "FreeU", "VAE", "scheduler", "its configuration"],
+)
+def test_whatever_decides_pictures_changes_the_condition(tiny, change):
+    tiny.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    before = condition(tiny)
+    sdkit.generate(tiny, "a cat", steps=1, scheduler="euler", progress=False)
+    with scheduler_of(tiny, "euler"):
+        assert condition(tiny) == before, "a run leaves it as it was, and its own scheduler counts meanwhile"
+    change(tiny)
+    assert condition(tiny) != before
+
+
+def test_a_scheduler_given_during_a_run_stays(tiny):
+    given = EulerDiscreteScheduler.from_config(tiny.scheduler.config)
+    with scheduler_of(tiny, "heun"):
+        tiny.scheduler = given
+        assert own_scheduler(tiny) is given
+    assert tiny.scheduler is given
 
 
 def test_the_memory_is_bounded_and_a_forgotten_picture_is_made_again(tiny):

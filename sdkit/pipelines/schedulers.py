@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -18,7 +19,10 @@ from sdkit.settings import SCHEDULERS, SOLVERS
 
 from .families import is_flow
 
-__all__ = ["make_scheduler", "scheduler_name", "scheduler_of", "suiting"]
+__all__ = ["make_scheduler", "own_scheduler", "scheduler_name", "scheduler_of", "suiting"]
+
+# of each pipeline that runs with another scheduler: that one, and its own
+_swapped: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
 _SMALLEST_ALPHA_BAR = 2e-5  # stands in for zero where a solver divides by it: a signal of 0.4 %, which nobody sees
 
@@ -92,9 +96,19 @@ def scheduler_of(pipe: Any, name: str | None) -> Iterator[None]:
     if name is None or name == scheduler_name(pipe):
         yield
         return
-    own = pipe.scheduler
-    pipe.scheduler = make_scheduler(pipe, name)
+    own, other = pipe.scheduler, make_scheduler(pipe, name)
+    _swapped[pipe] = (other, own)  # before the swap: whoever asks for the pipeline's own in between gets it
+    pipe.scheduler = other
     try:
         yield
     finally:
-        pipe.scheduler = own
+        if pipe.scheduler is other:  # else somebody has given the pipeline a new one meanwhile, which stays
+            pipe.scheduler = own
+        del _swapped[pipe]
+
+
+def own_scheduler(pipe: Any) -> Any:
+    """Return the scheduler that a pipeline has outside of `scheduler_of`."""
+    other, own = _swapped.get(pipe, (None, None))
+    now = pipe.scheduler
+    return own if now is other else now

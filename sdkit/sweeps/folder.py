@@ -11,15 +11,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sdkit.errors import BadPicture, CannotSave
+from sdkit.errors import BadPicture, CannotSave, InvalidSettings
 from sdkit.pictures.files import replacing
 from sdkit.result import Result, load_result
+from sdkit.settings import Settings
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
-
-    from sdkit.settings import Settings
 
     from .axes import Axis
 
@@ -56,20 +55,22 @@ class SweepFolder:
             strangers = [p for p in self.path.iterdir() if not p.name.startswith(".")]
         except OSError as error:
             raise CannotSave(f"cannot use the folder '{path}': {error.strerror}; choose another") from error
-        cells = {_key(i): _lasting(s) for i, s in wanted.items()}
         if book.exists():
-            self._refuse_another(book, cells)
+            self._refuse_another(book)
         elif strangers:
             raise CannotSave(f"'{path}' holds other files ('{strangers[0].name}' …); give an empty or a new folder")
         else:
+            cells = {_key(i): s.to_dict() for i, s in wanted.items()}
             about = {"axes": [{"title": a.title, "labels": a.labels} for a in axes if a.title], "cells": cells}
             with replacing(book) as temporary:
                 temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
-    def _refuse_another(self, book: Path, cells: dict[str, Any]) -> None:
+    def _refuse_another(self, book: Path) -> None:
+        wanted = {_key(i): s for i, s in self.wanted.items()}
         try:
             about = json.loads(book.read_text(encoding="utf-8"))
-            same = about["cells"] == cells
+            there = dict(about["cells"])
+            same = there.keys() == wanted.keys() and all(_same(there[key], s) for key, s in wanted.items())
             told = " by ".join(a["title"] for a in about["axes"])
         except (OSError, ValueError, KeyError, TypeError):
             raise CannotSave(f"'{book}' is damaged; give an empty or a new folder") from None
@@ -87,7 +88,7 @@ class SweepFolder:
         for index, settings in self.wanted.items():
             with suppress(BadPicture):  # missing or damaged: it is made again
                 result = load_result(self._file(index))
-                if _lasting(result.settings) == _lasting(settings):
+                if result.settings.same_picture(settings):
                     found[index] = result
         return found
 
@@ -109,6 +110,9 @@ def _key(index: Index) -> str:
     return "x{}-y{}-z{}".format(*index)
 
 
-def _lasting(settings: Settings) -> dict[str, Any]:
-    """Settings without the version: a newer sdkit goes on with what an older one began."""
-    return {name: value for name, value in settings.to_dict().items() if name not in {"version", "licence"}}
+def _same(values: Any, settings: Settings) -> bool:
+    """Whether a line of the book means this cell, also one that an older sdkit wrote."""
+    try:
+        return Settings.from_dict(values).same_picture(settings)
+    except InvalidSettings:  # a newer sdkit's, with settings that are unknown here
+        return False

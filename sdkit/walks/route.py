@@ -127,7 +127,7 @@ class Route:
         begin = int(place[0])
         t = round(place[0] - begin, DIGITS)
         ends = tuple(self.keyframes[n % len(self.keyframes)] for n in (begin, begin + 1))
-        still = t == 0 or ends[0] == ends[1]
+        still = t == 0 or ends[0].same_picture(ends[1])
         corners, at = (ends[:1], ()) if still else (ends, (t,))
         if self.noise != "circle":
             return Recipe(corners, at, self.words, self.noise)
@@ -153,10 +153,8 @@ class Route:
         return self._even(done, distances, most)
 
     def work(self) -> dict[str, Any]:
-        """What decides the frames, by which two plans are compared: not how they are played, nor sdkit's version."""
-        plain = self.to_dict()
-        plain["keyframes"] = [k | {"version": None, "licence": None} for k in plain["keyframes"]]
-        return plain | {"boomerang": False}
+        """What decides the frames, by which two plans are compared: not how they are played, nor facts about a run."""
+        return self.to_dict() | {"keyframes": [k.recipe().to_dict() for k in self.keyframes], "boomerang": False}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -215,10 +215,13 @@ class DraftsBoard(Studio):
         return whole
 
     def _show(self, asked: Asked, result: Result) -> None:
-        fresh = [draft.result.settings for draft in self._sheet] == result.all_settings
+        self._sheet = self._sheet[: len(result)]
+        # by the pictures themselves: the same settings made others if the weights were others
+        fresh = len(self._sheet) == len(result) and all(
+            draft.result.image is image for draft, image in zip(self._sheet, result.images, strict=True)
+        )
         if not fresh:  # from memory
             self._sheet = [_Draft(next(self._numbers), one, thumbnail(one.image, _SIDE)) for one in result]
-        self._sheet = self._sheet[: len(result)]
         self._tell_sheet()
 
     def _tell_sheet(self) -> None:

@@ -49,13 +49,21 @@ class Job:
     """One run of the work; the work receives it and asks it at every step whether to go on."""
 
     def __init__(self, worker: Worker, request: Hashable) -> None:
-        self.request, self.stopped = request, False
+        self.request, self.stopped, self.lasting = request, False, True
         self._worker = worker
 
     def check(self) -> None:
         """Raise `Cancelled` if this run was stopped, or newer requests have settled."""
-        if self._worker._is_stale(self):
-            raise Cancelled("stopped for a newer request, or by hand")
+        if not self._worker._is_stale(self):
+            return
+        with self._worker._turn:
+            if self._worker._is_stale(self):  # still: what was asked in between may be this very run
+                self.stopped = True  # before it unwinds: whoever asks for it from now on must get a new run
+                raise Cancelled("stopped for a newer request, or by hand")
+
+    def forget(self) -> None:
+        """Keep the result out of the memory: it is shown once, and made again when it is asked for again."""
+        self.lasting = False
 
     def report(self, value: Any = None) -> None:
         """Tell the listener about a step; raise `Cancelled` as `check` does."""
@@ -210,7 +218,7 @@ class Worker:
             event = Event("failed", job.request, error)
         with self._turn:
             self._running = None
-            if event.kind == "done" and self._cache is not None:
+            if event.kind == "done" and self._cache is not None and job.lasting:
                 self._cache.put(job.request, event.value)
             if job.stopped:
                 event = Event("stopped", job.request)

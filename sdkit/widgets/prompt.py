@@ -7,6 +7,7 @@ The one decision: the panel is a view of `Settings`. Every control changes one f
 from __future__ import annotations
 
 import threading
+import weakref
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -47,7 +48,13 @@ class _Entry:
     settings: Settings
     thumbnail: bytes
     picture: bytes
+    made: weakref.ref[Result]  # what it shows, as long as somebody holds it
     favourite: Result | None = None
+
+    def renew(self, result: Result) -> None:
+        """Show what the same settings made anew; after a change of the weights it is another picture."""
+        if self.made() is not result:
+            self.thumbnail, self.picture, self.made = thumbnail(result.image), shown(result.image), weakref.ref(result)
 
 
 class PromptExplorer(Studio):
@@ -154,7 +161,7 @@ class PromptExplorer(Studio):
         entry = self._find(number)
         if entry is None:
             return
-        known = self.result if self.result and self.view.get("number") == number else self.remembered(entry.settings)
+        known = entry.made()
         if entry.favourite is None and known is None:
             raise InvalidSettings("That picture is no longer in memory: click it first, then give it its star.")
         entry.favourite = known if entry.favourite is None else None
@@ -178,23 +185,34 @@ class PromptExplorer(Studio):
 
     def _show(self, asked: Asked, result: Result) -> None:
         with self._turn:
-            self.result = result
-            entry = next((e for e in self._entries if e.settings == asked.first), None)
-            if entry is not None and result is self.result and entry.number == self.view.get("number"):
+            before, self.result = self.result, result
+            entry = self._entry_of(asked.first, result)
+            if entry is not None and result is before and entry.number == self.view.get("number"):
                 return  # it is on show: a hand that lets go asks again for what it had asked for
-            picture = entry.picture if entry else shown(result.image)
             if entry is None and not self._moving:
-                entry = _Entry(next(self._numbers), asked.first, thumbnail(result.image), picture)
+                picture, small = shown(result.image), thumbnail(result.image)
+                entry = _Entry(next(self._numbers), asked.first, small, picture, weakref.ref(result))
                 self._entries.append(entry)
                 self._forget_oldest()
             self.view = {
-                "picture": picture,
+                "picture": entry.picture if entry else shown(result.image),
                 "number": entry.number if entry else 0,
                 "caption": caption([result.settings], result.seconds),
                 "prompt": result.settings.prompt,
                 "code": as_code(result.settings),
             }
             self._tell_history()
+
+    def _entry_of(self, settings: Settings, result: Result) -> _Entry | None:
+        """The place of a picture in the history, made to show it; a favourite keeps its own picture."""
+        found = [entry for entry in self._entries if entry.settings.same_picture(settings)]
+        for entry in found:
+            if entry.favourite is not None and entry.favourite.image.tobytes() == result.image.tobytes():
+                return entry
+        plain = next((entry for entry in found if entry.favourite is None), None)
+        if plain is not None:
+            plain.renew(result)
+        return plain
 
     def _forget_oldest(self) -> None:
         plain = [entry for entry in self._entries if entry.favourite is None]

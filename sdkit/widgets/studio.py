@@ -2,7 +2,7 @@
 
 The one decision: **nothing is computed where the browser's message arrives.** A message becomes a request, the worker
 makes it in its own thread, and its events become traits. What was made before comes back from memory, unless the
-pipeline's weights have changed since.
+pipeline has changed since.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sdkit.models.defaults import defaults
 from sdkit.pictures.card import compressed
 from sdkit.pictures.metadata import fingerprint
 from sdkit.pictures.sheet import readable, resized
+from sdkit.pipelines.condition import condition
 from sdkit.pipelines.schedulers import scheduler_name, suiting
 from sdkit.settings import SCHEDULERS, Settings
 
@@ -50,10 +51,15 @@ warnings.filterwarnings("ignore", category=PromptWarning, module=r"sdkit\.widget
 class Asked:
     """A request: equal ones give the same pictures."""
 
-    settings: tuple[Settings, ...]
-    weights: int
+    settings: tuple[Settings, ...] = field(compare=False)
+    condition: int  # of the pipeline, when it was asked
     image: Image.Image | None = field(default=None, compare=False)  # the settings hold the fingerprints of both
     mask: Image.Image | None = field(default=None, compare=False)
+    recipes: tuple[Settings, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compare what makes the pictures, not what is told about them."""
+        object.__setattr__(self, "recipes", tuple(s.recipe() for s in self.settings))
 
     @property
     def first(self) -> Settings:
@@ -79,6 +85,7 @@ class Studio(Explorer):
         self.cache = Cache(memory, self._bytes)
         self.worker = Worker(self._work, self._hear, cache=self.cache)
         self._threads = get_num_threads()  # the notebook's own
+        self._condition: int | None = None  # of the pipeline, at the last request
         super().__init__(**traits)
 
     def close(self) -> None:
@@ -100,12 +107,15 @@ class Studio(Explorer):
             task = "image-to-image" if mask is None else "inpainting"
             sums = {"source": fingerprint(image), "mask": None if mask is None else fingerprint(mask)}
             settings = tuple(s.replace(task=task, **sums) for s in settings)
-        self.worker.submit(Asked(settings, weights(self.pipe), image, mask), settled=settled)
+        self.worker.submit(Asked(settings, self.condition(), image, mask), settled=settled)
 
-    def remembered(self, *settings: Settings) -> Result | None:
-        """Return what these settings made, if it is still in memory."""
-        found: Result | None = self.cache.get(Asked(settings, weights(self.pipe)))
-        return found
+    def condition(self) -> int:
+        """Return the pipeline's condition for a request; a run that began in another one is stopped."""
+        now = condition(self.pipe)
+        if self._condition not in (None, now):
+            self.worker.cancel()
+        self._condition = now
+        return now
 
     def _do_stop(self) -> None:
         self.worker.cancel()
@@ -113,8 +123,12 @@ class Studio(Explorer):
     # -- in the worker's thread --------------------------------------------------------------------------------------
 
     def _work(self, asked: Asked, job: Job) -> Any:
+        before = condition(self.pipe)
         with on_one_core(self.pipe, self._threads), stoppable(self.pipe, job.check):
-            return self._make(asked, job)
+            made = self._make(asked, job)
+        if not asked.condition == before == condition(self.pipe):
+            job.forget()  # the pipeline was changed after the request, so the picture answers no other one
+        return made
 
     def _make(self, asked: Asked, job: Job) -> Any:
         """Make what was asked for."""
@@ -220,15 +234,6 @@ def shown(image: Image.Image) -> bytes:
 def thumbnail(image: Image.Image, side: int = _THUMBNAIL) -> bytes:
     """Encode a picture for a strip or a sheet."""
     return compressed(resized(image, side / max(image.size)), quality=80)[1]
-
-
-def weights(pipe: Any) -> int:
-    """Return a number that changes when the pipeline's weights, adapters or their scales do."""
-    parts = [p for p in pipe.components.values() if hasattr(p, "parameters")]
-    return hash(
-        tuple((id(p), p._version) for part in parts for p in part.parameters())
-        + tuple(tuple(m.scaling.items()) for part in parts for m in part.modules() if isinstance(getattr(m, "scaling", 0), dict))
-    )  # fmt: skip
 
 
 def _to8(side: float) -> int:

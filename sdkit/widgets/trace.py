@@ -112,7 +112,7 @@ class TraceExplorer(Studio, Portable):
         known = {name: value for name, value in known.items() if value != getattr(settings, name)}
         settings.replace(**known)  # what cannot be set is told before anything runs
         number = next(run.number for run in self._runs if run.result is self.result)
-        self.worker.submit(_Fork((settings,), 0, run=number, step=step, changes=tuple(known.items())))
+        self.worker.submit(_Fork((settings,), self.condition(), run=number, step=step, changes=tuple(known.items())))
 
     # -- in the worker's thread ------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from sdkit.pictures.sheet import resized
 
 from .explorer import module
 from .portable import Portable
-from .studio import MEMORY, Asked, Studio, complete, limits, weights
+from .studio import MEMORY, Asked, Studio, complete, limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +95,7 @@ class WalkExplorer(Studio, Portable):
         self.walk: Walk | None = None
         self._films = count(1)
         self._encoded: dict[Any, bytes] = {}
+        self._encoded_of: Walk | None = None
         self.keyframes = [complete(pipe, keyframe, **changes) for keyframe in keyframes]
         if "steps" not in changes:
             half = max(1, (self.keyframes[0].steps or 2) // 2)
@@ -141,7 +142,7 @@ class WalkExplorer(Studio, Portable):
         keyframes = [{"prompt": k.prompt, "seed": k.seed} for k in self.keyframes]
         self.asked = {"keyframes": keyframes, "steps": self.keyframes[0].steps, **self.options, "by": by}
         options = {**self.options, "frames": max(int(self.options["frames"]), len(keyframes))}
-        self.worker.submit(_Way(tuple(self.keyframes), weights(self.pipe), options=tuple(options.items())))
+        self.worker.submit(_Way(tuple(self.keyframes), self.condition(), options=tuple(options.items())))
 
     # -- in the worker's thread ------------------------------------------------------------------------------------
 
@@ -152,7 +153,6 @@ class WalkExplorer(Studio, Portable):
         if asked.film is not None:
             assert self.walk is not None  # noqa: S101 - checked when it was asked for
             return self.walk.save(asked.film, scale=max(1, 512 // max(self.walk[0].size)), progress=False)
-        self._encoded = {}
 
         def on_frame(walk: Walk) -> None:
             job.report({"step": len(walk), "total": walk.plan.frames, "frames": self._told(walk)})
@@ -170,13 +170,13 @@ class WalkExplorer(Studio, Portable):
         if isinstance(result, Path):
             self.note = f"Saved as {result}."
             return
-        if result is not self.walk:
-            self._encoded = {}
         self.walk = result
         self.view = {"frames": self._told(result), "loop": result.plan.loop, "code": self._code()}
 
     def _told(self, walk: Walk) -> list[dict[str, Any]]:
         """Every frame there is, with its place on the way in 0..1."""
+        if walk is not self._encoded_of:  # another run's frames may lie at the same places
+            self._encoded, self._encoded_of = {}, walk
         side = next((s for s in _SIDES if walk.plan.frames * _size_of_frame(s) <= _BUDGET), _SIDES[-1])
         for n, place in enumerate(walk.places):
             if place not in self._encoded:
