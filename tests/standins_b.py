@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import torch
 from diffusers import (
@@ -11,34 +12,75 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     AutoencoderKL,
     AutoencoderKLHunyuanImage,
+    AutoencoderKLQwenImage,
+    AutoencoderKLWan,
+    BriaFiboPipeline,
+    BriaFiboTransformer2DModel,
     BriaPipeline,
     BriaTransformer2DModel,
+    DDIMScheduler,
     DDPMScheduler,
+    DDPMWuerstchenScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanDiT2DModel,
     HunyuanDiTPipeline,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
+    Kandinsky3Pipeline,
+    Kandinsky3UNet,
+    Kandinsky5T2IPipeline,
+    Kandinsky5Transformer3DModel,
+    KandinskyCombinedPipeline,
+    KandinskyV22CombinedPipeline,
+    NucleusMoEImagePipeline,
+    NucleusMoEImageTransformer2DModel,
     OvisImagePipeline,
     OvisImageTransformer2DModel,
+    PriorTransformer,
+    PRXPipeline,
+    PRXTransformer2DModel,
+    StableCascadeCombinedPipeline,
+    StableCascadeUNet,
+    UnCLIPScheduler,
+    VQModel,
 )
-from families import WIDTH, autoencoder, t5
+from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
+from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
+from diffusers.pipelines.prx import pipeline_prx
+from diffusers.utils import is_ftfy_available
+from families import WIDTH, autoencoder, clip_config, clip_tokenizer, t5, unet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertModel,
     BertTokenizer,
     ByT5Tokenizer,
+    CLIPImageProcessor,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
     Qwen3Config,
     Qwen3Model,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
     T5Config,
     T5EncoderModel,
+    T5GemmaConfig,
+    T5GemmaModuleConfig,
     UMT5Config,
     UMT5EncoderModel,
+    XLMRobertaTokenizer,
 )
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
 from sdkit.pocket.training.presets import PRESETS
 from sdkit.pocket.world import objects, words
@@ -49,11 +91,19 @@ CHAT = (
     "{% else %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>")
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 # the words of the pipelines' own templates: where one is dropped by its length, that length must be the real one
 TEMPLATES = (
     "Describe the image by detailing the color, shape, size, texture, quantity, text, spatial relationships of the "
-    "objects and background: a user system assistant cat dog"
+    "objects and background: a user system assistant cat dog You are a prompt engineer"
 )
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 
@@ -118,8 +168,45 @@ def qwen25_vl(tokenizer):
         "out_hidden_size": WIDTH,
         "fullatt_block_indexes": [0],
     }
-    ids = {"vision_start_token_id": 3, "vision_end_token_id": 4, "image_token_id": 5, "video_token_id": 5}
+    ids = {"vision_start_token_id": 3, "vision_end_token_id": 4, "image_token_id": 5, "video_token_id": 6}
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)).eval()
+
+
+def qwen3_vl(tokenizer, **changes):
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
+    text = language_model(tokenizer, head_dim=16, rope_parameters=rope, **changes)
+    vision = {
+        "depth": 1,
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_heads": 2,
+        "out_hidden_size": WIDTH,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0],
+    }
+    ids = {"vision_start_token_id": 3, "vision_end_token_id": 4, "image_token_id": 5, "video_token_id": 6}
+    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **ids)).eval()
+
+
+def processor(kind, tokenizer):
+    """A processor of words and pictures, without its part for films, which needs torchvision."""
+
+    class WithoutFilms(kind):
+        def check_argument_for_proper_class(self, argument_name, argument):
+            if argument_name != "video_processor":
+                super().check_argument_for_proper_class(argument_name, argument)
+
+    return WithoutFilms(
+        image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}),
+        tokenizer=tokenizer,
+        chat_template=CHAT,
+    )
+
+
+def without_ftfy(module):
+    """PRX repairs broken text with ftfy and fails without it, though a sound prompt comes out as it went in."""
+    if not is_ftfy_available():
+        module.ftfy = SimpleNamespace(fix_text=str)
 
 
 def aura_flow():
@@ -281,16 +368,282 @@ def ovis_image():
     )
 
 
+def bria_fibo():
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    # the pipeline writes this token itself for an empty negative prompt
+    config = SmolLM3Config(**language_model(tokenizer, vocab_size=128001))
+    transformer = BriaFiboTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=2 * WIDTH,
+        text_encoder_dim=WIDTH,
+        axes_dims_rope=[4, 4, 8],
+    )
+    vae = AutoencoderKLWan(  # as the one of Wan 2.2, which the pipeline's factor of 16 is for
+        base_dim=8,
+        decoder_base_dim=8,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        is_residual=True,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_spatial=16,
+    )
+    return BriaFiboPipeline(
+        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=vae.eval(),
+        text_encoder=SmolLM3ForCausalLM(config).eval(),
+        tokenizer=tokenizer,
+    )
+
+
+def prx():
+    torch.manual_seed(0)
+    without_ftfy(pipeline_prx)
+    tokenizer = chat_tokenizer()
+    tokenizer.model_max_length = 32
+    half = T5GemmaModuleConfig(**language_model(tokenizer), head_dim=16, query_pre_attn_scalar=16)
+    config = T5GemmaConfig(encoder=half, decoder=half)
+    transformer = PRXTransformer2DModel(context_in_dim=WIDTH, hidden_size=32, num_heads=2, depth=1, axes_dim=[8, 8])
+    return PRXPipeline(
+        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        text_encoder=T5GemmaEncoder(config.encoder).eval(),
+        tokenizer=tokenizer,
+        vae=autoencoder(16).eval(),
+    )
+
+
+def movq(levels=2):
+    return VQModel(
+        block_out_channels=(32,) * levels,  # spatial norms have 32 groups, whatever else is asked for
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        latent_channels=4,
+        num_vq_embeddings=16,
+        vq_embed_dim=4,
+        norm_type="spatial",
+    ).eval()
+
+
+def kandinsky3():
+    torch.manual_seed(0)
+    encoder, letters = t5()
+    network = Kandinsky3UNet(
+        time_embedding_dim=16,
+        groups=4,
+        attention_head_dim=8,
+        block_out_channels=(16, 16, 32, 32),
+        layers_per_block=2,
+        cross_attention_dim=WIDTH,
+        encoder_hid_dim=WIDTH,
+    )
+    return Kandinsky3Pipeline(
+        tokenizer=letters,
+        text_encoder=encoder,
+        unet=network.eval(),
+        scheduler=DDPMScheduler(),
+        movq=movq(4),
+    )
+
+
+def image_prior(tokenizer):
+    """A network from words to a picture's CLIP embedding."""
+    prior = PriorTransformer(num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=WIDTH)
+    prior.clip_std.data.fill_(1)  # a new one has zeros here, which would make every embedding nothing
+    return prior.eval(), CLIPTextModelWithProjection(clip_config(len(tokenizer))).eval()
+
+
+def kandinsky_prior():
+    tokenizer = clip_tokenizer()
+    prior, encoder = image_prior(tokenizer)
+    vision = CLIPVisionConfig(
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        projection_dim=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    return {
+        "prior_prior": prior,
+        "prior_image_encoder": CLIPVisionModelWithProjection(vision).eval(),
+        "prior_text_encoder": encoder,
+        "prior_tokenizer": tokenizer,
+        "prior_scheduler": UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
+        "prior_image_processor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+    }
+
+
+def kandinsky_unet(kind):
+    return unet(
+        out_channels=8,
+        addition_embed_type=kind,
+        encoder_hid_dim_type=f"{kind}_proj",
+        encoder_hid_dim=WIDTH,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        attention_head_dim=8,
+        resnet_time_scale_shift="scale_shift",
+    ).eval()
+
+
+def kandinsky():
+    torch.manual_seed(0)
+    letters = [("<s>", 0.0), ("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -1.0)]
+    letters += [(c, -2.0) for c in "abcdefghijklmnopqrstuvwxyz,"] + [("<mask>", 0.0)]
+    config = MCLIPConfig(
+        transformerDimSize=WIDTH,
+        imageDimSize=WIDTH,
+        vocab_size=len(letters),
+        hidden_size=WIDTH,
+        intermediate_size=WIDTH,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=100,
+    )
+    return KandinskyCombinedPipeline(
+        text_encoder=MultilingualCLIP(config).eval(),
+        tokenizer=XLMRobertaTokenizer(vocab=letters),
+        unet=kandinsky_unet("text_image"),
+        scheduler=DDIMScheduler(clip_sample=False),
+        movq=movq(),
+        **kandinsky_prior(),
+    )
+
+
+def kandinsky22():
+    torch.manual_seed(0)
+    return KandinskyV22CombinedPipeline(
+        unet=kandinsky_unet("image"),
+        scheduler=DDPMScheduler(clip_sample=False),
+        movq=movq(),
+        **kandinsky_prior(),
+    )
+
+
+def kandinsky5():
+    torch.manual_seed(0)
+    tokenizer, second = chat_tokenizer(), clip_tokenizer()
+    transformer = Kandinsky5Transformer3DModel(
+        in_visual_dim=16,
+        out_visual_dim=16,
+        in_text_dim=WIDTH,
+        in_text_dim2=WIDTH,
+        time_dim=16,
+        model_dim=32,
+        ff_dim=32,
+        num_text_blocks=1,
+        num_visual_blocks=1,
+        axes_dims=(4, 4, 8),
+    )
+    pipe = Kandinsky5T2IPipeline(
+        transformer=transformer.eval(),
+        vae=eightfold_autoencoder(16).eval(),
+        text_encoder=qwen25_vl(tokenizer),
+        tokenizer=processor(Qwen2VLProcessor, tokenizer),
+        text_encoder_2=CLIPTextModel(clip_config(len(second))).eval(),
+        tokenizer_2=second,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+    pipe.resolutions = [(32, 32)]  # every other size is turned into one of these, the real ones being of 1024
+    return pipe
+
+
+def stable_cascade():
+    torch.manual_seed(0)
+    tokenizer, second = clip_tokenizer(), clip_tokenizer()
+    attending = ("SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock")
+    shared = {
+        "timestep_ratio_embedding_dim": 16,
+        "conditioning_dim": WIDTH,
+        "block_out_channels": (32, 32),
+        "num_attention_heads": (2, 2),
+        "down_num_layers_per_block": (1, 1),
+        "up_num_layers_per_block": (1, 1),
+        "clip_text_pooled_in_channels": WIDTH,
+        "dropout": (0.0, 0.0),
+    }
+    prior = StableCascadeUNet(
+        **shared,
+        block_types_per_layer=(attending, attending),
+        clip_text_in_channels=WIDTH,
+        clip_image_in_channels=WIDTH,
+        switch_level=(False,),
+    )
+    decoder = StableCascadeUNet(
+        **shared,
+        in_channels=4,
+        out_channels=4,
+        patch_size=2,
+        block_types_per_layer=(attending[:2], attending),
+        effnet_in_channels=16,
+        pixel_mapper_in_channels=3,
+        timestep_conditioning_type=("sca",),
+    )
+    return StableCascadeCombinedPipeline(
+        tokenizer=tokenizer,
+        text_encoder=CLIPTextModelWithProjection(clip_config(len(tokenizer))).eval(),
+        decoder=decoder.eval(),
+        scheduler=DDPMWuerstchenScheduler(),
+        vqgan=PaellaVQModel(bottleneck_blocks=1, embed_dim=16, num_vq_embeddings=16).eval(),
+        prior_prior=prior.eval(),
+        prior_text_encoder=CLIPTextModelWithProjection(clip_config(len(second))).eval(),
+        prior_tokenizer=second,
+        prior_scheduler=DDPMWuerstchenScheduler(),
+    )
+
+
+def nucleus_image():
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    transformer = NucleusMoEImageTransformer2DModel(
+        out_channels=16,
+        num_layers=5,  # the first three and the last are dense
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 4, 8),
+        num_experts=4,
+        moe_intermediate_dim=16,
+        capacity_factors=2.0,
+    )
+    return NucleusMoEImagePipeline(
+        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False]).eval(),
+        text_encoder=qwen3_vl(tokenizer, num_hidden_layers=8),  # the eighth from the end is what the network reads
+        processor=processor(Qwen3VLProcessor, tokenizer),
+    )
+
+
 STANDINS_B: dict[str, Callable] = {
     "aura-flow": aura_flow,
     "hunyuan-dit": hunyuan_dit,
     "hunyuan-image": hunyuan_image,
     "bria": bria,
     "ovis-image": ovis_image,
+    "bria-fibo": bria_fibo,
+    "prx": prx,
+    "kandinsky3": kandinsky3,
+    "kandinsky": kandinsky,
+    "kandinsky22": kandinsky22,
+    "kandinsky5": kandinsky5,
+    "stable-cascade": stable_cascade,
+    "nucleus-image": nucleus_image,
 }
 
 # what the bare call needs besides a prompt, steps and a size: some pipelines round a small size up to a large one
-CALLS: dict[str, dict] = {"hunyuan-dit": {"use_resolution_binning": False}}
+CALLS: dict[str, dict] = {name: {"use_resolution_binning": False} for name in ("hunyuan-dit", "prx")}
 
 # width and height where a family cannot draw 32×32
-SIZES: dict[str, int] = {}
+SIZES: dict[str, int] = {"kandinsky3": 64, "stable-cascade": 128}
