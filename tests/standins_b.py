@@ -11,9 +11,11 @@ from diffusers import (
     AuraFlowPipeline,
     AuraFlowTransformer2DModel,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLHunyuanImage,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
+    AutoencoderTiny,
     BriaFiboPipeline,
     BriaFiboTransformer2DModel,
     BriaPipeline,
@@ -21,32 +23,54 @@ from diffusers import (
     DDIMScheduler,
     DDPMScheduler,
     DDPMWuerstchenScheduler,
+    DPMSolverMultistepScheduler,
+    DreamLiteMobilePipeline,
+    DreamLitePipeline,
+    DreamLiteUNetModel,
+    ErnieImagePipeline,
+    ErnieImageTransformer2DModel,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanDiT2DModel,
+    HunyuanDiTPAGPipeline,
     HunyuanDiTPipeline,
     HunyuanImagePipeline,
     HunyuanImageTransformer2DModel,
+    Ideogram4Pipeline,
+    Ideogram4Transformer2DModel,
+    IFPipeline,
     Kandinsky3Pipeline,
     Kandinsky3UNet,
     Kandinsky5T2IPipeline,
     Kandinsky5Transformer3DModel,
     KandinskyCombinedPipeline,
     KandinskyV22CombinedPipeline,
+    LongCatImagePipeline,
+    LongCatImageTransformer2DModel,
     NucleusMoEImagePipeline,
     NucleusMoEImageTransformer2DModel,
     OvisImagePipeline,
     OvisImageTransformer2DModel,
+    PixArtSigmaPAGPipeline,
+    PixArtTransformer2DModel,
     PriorTransformer,
     PRXPipeline,
+    PRXPixelPipeline,
     PRXTransformer2DModel,
     StableCascadeCombinedPipeline,
     StableCascadeUNet,
+    StableUnCLIPPipeline,
     UnCLIPScheduler,
     VQModel,
 )
 from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
+from diffusers.pipelines.ideogram4.pipeline_ideogram4 import QWEN3_VL_ACTIVATION_LAYERS
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
-from diffusers.pipelines.prx import pipeline_prx
+from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
+from diffusers.pipelines.longcat_image.system_messages import SYSTEM_PROMPT_EN
+from diffusers.pipelines.pag.pipeline_pag_kolors import KolorsPAGPipeline
+from diffusers.pipelines.prx import pipeline_prx, pipeline_prx_pixel
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
 from diffusers.utils import is_ftfy_available
 from families import WIDTH, autoencoder, clip_config, clip_tokenizer, t5, unet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -60,6 +84,10 @@ from transformers import (
     CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
+    Ministral3Config,
+    Mistral3Config,
+    Mistral3Model,
+    PixtralVisionConfig,
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -108,13 +136,17 @@ TEMPLATES = (
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def chat_tokenizer(*, padding_side="right"):
+def chat_tokenizer(*, padding_side="right", start=None, text=""):
     """A byte-level tokenizer with a chat template, in which each word of Pocket's world is one token."""
-    spoken = sorted({*words(objects(PRESETS["cpu"].objects)), *re.findall(r"\w+", TEMPLATES)})
-    tokens = dict.fromkeys([*SPECIAL, *LETTERS, *spoken, *("Ġ" + word for word in spoken)])
-    backend = Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges=[], ignore_merges=True))
+    spoken = sorted({*words(objects(PRESETS["cpu"].objects)), *re.findall(r"\w+", TEMPLATES + text)})
+    spelled = dict.fromkeys([*SPECIAL, *LETTERS, *spoken, *("Ġ" + word for word in spoken)])
+    tokens = {token: i for i, token in enumerate(spelled)}
+    backend = Tokenizer(models.BPE(tokens, merges=[], ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.post_processor = processors.ByteLevel(trim_offsets=True)
+    if start:
+        begun = processors.TemplateProcessing(f"{start} $A", None, [(start, tokens[start])])
+        backend.post_processor = processors.Sequence([backend.post_processor, begun])
     backend.decoder = decoders.ByteLevel()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -617,12 +649,289 @@ def nucleus_image():
         moe_intermediate_dim=16,
         capacity_factors=2.0,
     )
+    for weight in transformer.parameters():
+        if weight.ndim == 3:  # a new network has whatever was in memory where its experts should be
+            torch.nn.init.normal_(weight, std=0.02)
     return NucleusMoEImagePipeline(
         transformer=transformer.eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False]).eval(),
         text_encoder=qwen3_vl(tokenizer, num_hidden_layers=8),  # the eighth from the end is what the network reads
         processor=processor(Qwen3VLProcessor, tokenizer),
+    )
+
+
+def dream_lite_parts():
+    tokenizer = chat_tokenizer()
+    network = DreamLiteUNetModel(
+        block_out_channels=(16, 32, 32),
+        layers_per_block=1,
+        norm_num_groups=8,
+        cross_attention_dim=WIDTH,
+        attention_head_dim=2,
+        addition_embed_type="time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=16,
+        ff_mult=2,
+    )
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8),
+        decoder_block_out_channels=(8, 8),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+    )
+    return {
+        "text_encoder": qwen3_vl(tokenizer),
+        "tokenizer": tokenizer,
+        "processor": processor(Qwen3VLProcessor, tokenizer),
+        "vae": vae.eval(),
+        "unet": network.eval(),
+        "scheduler": FlowMatchEulerDiscreteScheduler(),
+    }
+
+
+def dream_lite():
+    torch.manual_seed(0)
+    return DreamLitePipeline(**dream_lite_parts())
+
+
+def dream_lite_mobile():
+    torch.manual_seed(0)
+    return DreamLiteMobilePipeline(**dream_lite_parts())
+
+
+def deepfloyd():
+    torch.manual_seed(0)
+    encoder, letters = t5()
+    network = unet(
+        in_channels=3,
+        out_channels=6,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+        mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+        attention_head_dim=8,
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="text_proj",
+        addition_embed_type="text",
+        addition_embed_type_num_heads=2,
+        resnet_time_scale_shift="scale_shift",
+        sample_size=32,
+    )
+    return IFPipeline(
+        tokenizer=letters,
+        text_encoder=encoder,
+        unet=network.eval(),
+        scheduler=DDPMScheduler(variance_type="learned_range", thresholding=True),
+        safety_checker=None,
+        feature_extractor=None,
+        watermarker=None,
+        requires_safety_checker=False,
+    )
+
+
+def stable_unclip():
+    torch.manual_seed(0)
+    tokenizer, second = clip_tokenizer(), clip_tokenizer()
+    prior, prior_encoder = image_prior(tokenizer)
+    return StableUnCLIPPipeline(
+        prior_tokenizer=tokenizer,
+        prior_text_encoder=prior_encoder,
+        prior=prior,
+        prior_scheduler=UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
+        image_normalizer=StableUnCLIPImageNormalizer(embedding_dim=WIDTH),
+        image_noising_scheduler=DDPMScheduler(),
+        tokenizer=second,
+        text_encoder=CLIPTextModel(clip_config(len(second))).eval(),
+        unet=unet(class_embed_type="projection", projection_class_embeddings_input_dim=2 * WIDTH).eval(),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False),
+        vae=autoencoder().eval(),
+    )
+
+
+def prx_pixel():
+    torch.manual_seed(0)
+    without_ftfy(pipeline_prx_pixel)
+    tokenizer = chat_tokenizer()
+    transformer = PRXTransformer2DModel(
+        in_channels=3,
+        patch_size=4,
+        context_in_dim=WIDTH,
+        hidden_size=32,
+        num_heads=2,
+        depth=1,
+        axes_dim=[8, 8],
+        bottleneck_size=16,
+        resolution_embeds=True,
+    )
+    return PRXPixelPipeline(
+        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        text_encoder=Qwen3Model(Qwen3Config(**language_model(tokenizer), head_dim=16)).eval(),
+        tokenizer=tokenizer,
+        prompt_max_tokens=32,
+    )
+
+
+def flux2_autoencoder():
+    return AutoencoderKLFlux2(
+        block_out_channels=(8, 16),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=4,
+        sample_size=32,
+    ).eval()
+
+
+def ernie_image():
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer(start="<|endoftext|>")
+    vision = {
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    words_ = Ministral3Config(**language_model(tokenizer), head_dim=16)
+    transformer = ErnieImageTransformer2DModel(
+        hidden_size=32,
+        num_attention_heads=2,
+        num_layers=1,
+        ffn_hidden_size=32,
+        in_channels=16,
+        out_channels=16,
+        text_in_dim=WIDTH,
+        rope_axes_dim=(4, 4, 8),
+    )
+    config = Mistral3Config(text_config=words_, vision_config=PixtralVisionConfig(**vision), image_token_index=5)
+    return ErnieImagePipeline(
+        transformer=transformer.eval(),
+        vae=flux2_autoencoder(),
+        text_encoder=Mistral3Model(config).eval(),
+        tokenizer=tokenizer,
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+    )
+
+
+def longcat_image():
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer(text=SYSTEM_PROMPT_EN)
+    encoder = qwen25_vl(tokenizer)
+    # unless it is told not to, the pipeline lets this model write the prompt anew: one word is enough
+    encoder.generation_config.eos_token_id = list(range(len(tokenizer)))
+    transformer = LongCatImageTransformer2DModel(
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=WIDTH,
+        pooled_projection_dim=WIDTH,
+        axes_dims_rope=[4, 4, 8],
+    )
+    return LongCatImagePipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=autoencoder(16).eval(),
+        text_encoder=encoder,
+        tokenizer=tokenizer,
+        text_processor=processor(Qwen2VLProcessor, tokenizer),
+        transformer=transformer.eval(),
+    )
+
+
+def ideogram4():
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer()
+    encoder = qwen3_vl(
+        tokenizer, num_hidden_layers=1 + QWEN3_VL_ACTIVATION_LAYERS[-1], hidden_size=8, intermediate_size=8
+    )
+
+    def network():
+        return Ideogram4Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            intermediate_size=32,
+            adaln_dim=16,
+            llm_features_dim=8 * len(QWEN3_VL_ACTIVATION_LAYERS),
+            rope_theta=10000,
+            mrope_section=(4, 2, 2),
+        ).eval()
+
+    return Ideogram4Pipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        vae=flux2_autoencoder(),
+        text_encoder=encoder.model,
+        tokenizer=tokenizer,
+        transformer=network(),
+        unconditional_transformer=network(),
+    )
+
+
+def hunyuan_dit_pag():
+    torch.manual_seed(0)
+    return HunyuanDiTPAGPipeline(**hunyuan_parts(), pag_applied_layers=["blocks.1"])
+
+
+def pixart_sigma_pag():
+    torch.manual_seed(0)
+    encoder, letters = t5()
+    transformer = PixArtTransformer2DModel(
+        num_layers=2,
+        sample_size=16,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        cross_attention_dim=32,
+        caption_channels=WIDTH,
+        use_additional_conditions=False,
+    )
+    return PixArtSigmaPAGPipeline(
+        tokenizer=letters,
+        text_encoder=encoder,
+        vae=autoencoder().eval(),
+        transformer=transformer.eval(),
+        scheduler=DPMSolverMultistepScheduler(),
+        pag_applied_layers=["blocks.1"],
+    )
+
+
+def kolors_pag():
+    torch.manual_seed(0)
+    tokenizer = chat_tokenizer(padding_side="left")
+    tokenizer.model_input_names = ["input_ids", "attention_mask", "position_ids"]
+    config = ChatGLMConfig(
+        num_layers=2,
+        padded_vocab_size=len(tokenizer),
+        hidden_size=WIDTH,
+        ffn_hidden_size=WIDTH,
+        kv_channels=16,
+        num_attention_heads=2,
+        seq_length=256,
+        add_qkv_bias=True,
+        original_rope=True,
+        multi_query_attention=True,
+        multi_query_group_num=1,
+    )
+    network = unet(
+        encoder_hid_dim=WIDTH,
+        encoder_hid_dim_type="text_proj",
+        transformer_layers_per_block=(1, 2),
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=WIDTH + 48,
+        use_linear_projection=True,
+    )
+    return KolorsPAGPipeline(
+        vae=autoencoder().eval(),
+        text_encoder=ChatGLMModel(config).eval(),
+        tokenizer=tokenizer,
+        unet=network.eval(),
+        scheduler=EulerDiscreteScheduler(),
+        pag_applied_layers=["mid"],
     )
 
 
@@ -640,10 +949,28 @@ STANDINS_B: dict[str, Callable] = {
     "kandinsky5": kandinsky5,
     "stable-cascade": stable_cascade,
     "nucleus-image": nucleus_image,
+    "dream-lite": dream_lite,
+    "dream-lite-mobile": dream_lite_mobile,
+    "deepfloyd": deepfloyd,
+    "stable-unclip": stable_unclip,
+    "prx-pixel": prx_pixel,
+    "ernie-image": ernie_image,
+    "longcat-image": longcat_image,
+    "ideogram4": ideogram4,
+    "hunyuan-dit-pag": hunyuan_dit_pag,
+    "pixart-sigma-pag": pixart_sigma_pag,
+    "kolors-pag": kolors_pag,
 }
 
 # what the bare call needs besides a prompt, steps and a size: some pipelines round a small size up to a large one
-CALLS: dict[str, dict] = {name: {"use_resolution_binning": False} for name in ("hunyuan-dit", "prx")}
+CALLS: dict[str, dict] = {
+    **{
+        name: {"use_resolution_binning": False}
+        for name in ("hunyuan-dit", "prx", "prx-pixel", "hunyuan-dit-pag", "pixart-sigma-pag")
+    },
+    # its guidance is a plan of 48 numbers for 48 steps, and its words take 2048 places
+    "ideogram4": {"guidance_scale": 4.0, "guidance_schedule": None, "max_sequence_length": 64},
+}
 
 # width and height where a family cannot draw 32×32
 SIZES: dict[str, int] = {"kandinsky3": 64, "stable-cascade": 128}
