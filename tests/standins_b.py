@@ -136,7 +136,7 @@ TEMPLATES = (
 LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 
-def chat_tokenizer(*, padding_side="right", start=None, text=""):
+def chat_tokenizer(*, padding_side="right", start=None, text="", kind=PreTrainedTokenizerFast):
     """A byte-level tokenizer with a chat template, in which each word of Pocket's world is one token."""
     spoken = sorted({*words(objects(PRESETS["cpu"].objects)), *re.findall(r"\w+", TEMPLATES + text)})
     spelled = dict.fromkeys([*SPECIAL, *LETTERS, *spoken, *("Ġ" + word for word in spoken)])
@@ -148,7 +148,7 @@ def chat_tokenizer(*, padding_side="right", start=None, text=""):
         begun = processors.TemplateProcessing(f"{start} $A", None, [(start, tokens[start])])
         backend.post_processor = processors.Sequence([backend.post_processor, begun])
     backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
+    return kind(
         tokenizer_object=backend,
         chat_template=CHAT,
         model_max_length=512,
@@ -223,12 +223,12 @@ def qwen3_vl(tokenizer, **changes):
 def processor(kind, tokenizer):
     """A processor of words and pictures, without its part for films, which needs torchvision."""
 
-    class WithoutFilms(kind):
-        def check_argument_for_proper_class(self, argument_name, argument):
-            if argument_name != "video_processor":
-                super().check_argument_for_proper_class(argument_name, argument)
+    def check(self, argument_name, argument):
+        if argument_name != "video_processor":
+            kind.check_argument_for_proper_class(self, argument_name, argument)
 
-    return WithoutFilms(
+    changed = {"check_argument_for_proper_class": check, "__module__": kind.__module__}
+    return type(kind.__name__, (kind,), changed)(
         image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}),
         tokenizer=tokenizer,
         chat_template=CHAT,
@@ -796,7 +796,16 @@ def ernie_image():
         "image_size": 32,
         "patch_size": 16,
     }
-    words_ = Ministral3Config(**language_model(tokenizer), head_dim=16)
+    words_ = Ministral3Config(
+        **language_model(tokenizer),
+        head_dim=16,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "llama_4_scaling_beta": 0.1,
+            "original_max_position_embeddings": 2048,
+        },
+    )
     transformer = ErnieImageTransformer2DModel(
         hidden_size=32,
         num_attention_heads=2,
@@ -899,10 +908,19 @@ def pixart_sigma_pag():
     )
 
 
+class PlacedTokenizer(PreTrainedTokenizerFast):
+    """Says where each token stands, as ChatGLM's tokenizer does; its padding on the left all stands at 0."""
+
+    def __call__(self, *args, **kwargs):
+        found = super().__call__(*args, **kwargs)
+        if isinstance(found["attention_mask"], torch.Tensor):
+            found["position_ids"] = (found["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+        return found
+
+
 def kolors_pag():
     torch.manual_seed(0)
-    tokenizer = chat_tokenizer(padding_side="left")
-    tokenizer.model_input_names = ["input_ids", "attention_mask", "position_ids"]
+    tokenizer = chat_tokenizer(padding_side="left", kind=PlacedTokenizer)
     config = ChatGLMConfig(
         num_layers=2,
         padded_vocab_size=len(tokenizer),
