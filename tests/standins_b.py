@@ -172,6 +172,17 @@ def eightfold_autoencoder(channels=4):
     )
 
 
+def lively(network, gain=2.0):
+    """Fresh weights of so small a network hardly heed the prompt, and layers that begin at zero keep it out."""
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.ndim > 1 and not weight.any():
+                torch.nn.init.normal_(weight, std=0.1)
+            elif weight.ndim > 1:
+                weight.mul_(gain)
+    return network.eval()
+
+
 def language_model(tokenizer, **changes):
     """The settings that the small decoders of words share."""
     return {
@@ -182,6 +193,7 @@ def language_model(tokenizer, **changes):
         "num_attention_heads": 2,
         "num_key_value_heads": 2,
         "max_position_embeddings": 2048,
+        "initializer_range": 0.3,  # with the usual 0.02 all prompts read alike in so narrow a model
         "bos_token_id": 0,
         "eos_token_id": 2,
         "pad_token_id": 0,
@@ -260,7 +272,7 @@ def aura_flow():
         tokenizer=letters,
         text_encoder=UMT5EncoderModel(config).eval(),
         vae=autoencoder().eval(),
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
 
@@ -353,7 +365,7 @@ def hunyuan_image():
             T5Config(vocab_size=len(bytes_), d_model=WIDTH, d_ff=WIDTH, num_layers=1, num_heads=2, d_kv=8)
         ).eval(),
         tokenizer_2=bytes_,
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
     )
 
 
@@ -370,7 +382,7 @@ def bria():
         axes_dims_rope=[4, 4, 8],
     )
     return BriaPipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=autoencoder().eval(),
         text_encoder=encoder,
@@ -396,7 +408,7 @@ def ovis_image():
         vae=autoencoder(16).eval(),
         text_encoder=Qwen3Model(Qwen3Config(**language_model(tokenizer), head_dim=16)).eval(),
         tokenizer=tokenizer,
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
     )
 
 
@@ -428,7 +440,7 @@ def bria_fibo():
         scale_factor_spatial=16,
     )
     return BriaFiboPipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=vae.eval(),
         text_encoder=SmolLM3ForCausalLM(config).eval(),
@@ -445,7 +457,7 @@ def prx():
     config = T5GemmaConfig(encoder=half, decoder=half)
     transformer = PRXTransformer2DModel(context_in_dim=WIDTH, hidden_size=32, num_heads=2, depth=1, axes_dim=[8, 8])
     return PRXPipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         text_encoder=T5GemmaEncoder(config.encoder).eval(),
         tokenizer=tokenizer,
@@ -579,7 +591,7 @@ def kandinsky5():
         axes_dims=(4, 4, 8),
     )
     pipe = Kandinsky5T2IPipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         vae=eightfold_autoencoder(16).eval(),
         text_encoder=qwen25_vl(tokenizer),
         tokenizer=processor(Qwen2VLProcessor, tokenizer),
@@ -653,7 +665,7 @@ def nucleus_image():
         if weight.ndim == 3:  # a new network has whatever was in memory where its experts should be
             torch.nn.init.normal_(weight, std=0.02)
     return NucleusMoEImagePipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         vae=AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False]).eval(),
         text_encoder=qwen3_vl(tokenizer, num_hidden_layers=8),  # the eighth from the end is what the network reads
@@ -685,7 +697,7 @@ def dream_lite_parts():
         "tokenizer": tokenizer,
         "processor": processor(Qwen3VLProcessor, tokenizer),
         "vae": vae.eval(),
-        "unet": network.eval(),
+        "unet": lively(network),
         "scheduler": FlowMatchEulerDiscreteScheduler(),
     }
 
@@ -764,7 +776,7 @@ def prx_pixel():
         resolution_embeds=True,
     )
     return PRXPixelPipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         text_encoder=Qwen3Model(Qwen3Config(**language_model(tokenizer), head_dim=16)).eval(),
         tokenizer=tokenizer,
@@ -818,7 +830,7 @@ def ernie_image():
     )
     config = Mistral3Config(text_config=words_, vision_config=PixtralVisionConfig(**vision), image_token_index=5)
     return ErnieImagePipeline(
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         vae=flux2_autoencoder(),
         text_encoder=Mistral3Model(config).eval(),
         tokenizer=tokenizer,
@@ -847,7 +859,7 @@ def longcat_image():
         text_encoder=encoder,
         tokenizer=tokenizer,
         text_processor=processor(Qwen2VLProcessor, tokenizer),
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
     )
 
 
@@ -859,7 +871,7 @@ def ideogram4():
     )
 
     def network():
-        return Ideogram4Transformer2DModel(
+        made = Ideogram4Transformer2DModel(
             in_channels=16,
             num_layers=1,
             attention_head_dim=16,
@@ -869,7 +881,8 @@ def ideogram4():
             llm_features_dim=8 * len(QWEN3_VL_ACTIVATION_LAYERS),
             rope_theta=10000,
             mrope_section=(4, 2, 2),
-        ).eval()
+        )
+        return lively(made, gain=4.0)
 
     return Ideogram4Pipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -902,7 +915,7 @@ def pixart_sigma_pag():
         tokenizer=letters,
         text_encoder=encoder,
         vae=autoencoder().eval(),
-        transformer=transformer.eval(),
+        transformer=lively(transformer),
         scheduler=DPMSolverMultistepScheduler(),
         pag_applied_layers=["blocks.1"],
     )
@@ -943,9 +956,15 @@ def kolors_pag():
         projection_class_embeddings_input_dim=WIDTH + 48,
         use_linear_projection=True,
     )
+    encoder = ChatGLMModel(config)
+    for weight in encoder.parameters():  # its class leaves them as they were in memory
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.3)
+        else:
+            torch.nn.init.ones_(weight)
     return KolorsPAGPipeline(
         vae=autoencoder().eval(),
-        text_encoder=ChatGLMModel(config).eval(),
+        text_encoder=encoder.eval(),
         tokenizer=tokenizer,
         unet=network.eval(),
         scheduler=EulerDiscreteScheduler(),
