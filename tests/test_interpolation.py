@@ -504,12 +504,12 @@ def test_recipes_are_plain_data():
 def test_a_folder_is_gone_on_with_whatever_is_known_about_the_runs(tmp_path):
     ends = (Settings("a cat", steps=2), Settings("a dog", steps=2))
     told = tuple(s.replace(memory="VAE tiling (512)", version="9", licence="MIT", strength=0.9) for s in ends)
-    FrameFolder.begin(Plan(ends, (3,), "linear"), tmp_path)
-    assert FrameFolder.begin(Plan(told, (3,), "linear"), tmp_path).plan.keyframes == told
+    FrameFolder.begin(Route(ends, (3,), "linear"), tmp_path)
+    assert FrameFolder.begin(Route(told, (3,), "linear"), tmp_path).plan.keyframes == told
     with pytest.raises(CannotSave, match="another walk"):
-        FrameFolder.begin(Plan((ends[0], ends[1].replace(seed=1)), (3,), "linear"), tmp_path)
+        FrameFolder.begin(Route((ends[0], ends[1].replace(seed=1)), (3,), "linear"), tmp_path)
 
 
 def test_between_equal_pictures_nothing_moves():
     ends = (Settings("a cat"), Settings("a cat", memory="VAE tiling (512)"))
-    assert Plan(ends, (3,), "linear").recipe((0.5,)).corners == ends[:1]
+    assert Route(ends, (3,), "linear").recipe((0.5,)).corners == ends[:1]
