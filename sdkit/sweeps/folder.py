@@ -110,5 +110,6 @@ def _key(index: Index) -> str:
 
 
 def _lasting(settings: Settings) -> dict[str, Any]:
-    """Settings without the version: a newer sdkit goes on with what an older one began."""
-    return {name: value for name, value in settings.to_dict().items() if name not in {"version", "licence"}}
+    """Settings without the version: a newer sdkit goes on with what an older one began, which knew no `fit`."""
+    told = {name: value for name, value in settings.to_dict().items() if name not in {"version", "licence"}}
+    return told if settings.fit else {name: value for name, value in told.items() if name != "fit"}

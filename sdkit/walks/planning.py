@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_plan"]
 
-_SAME: Final = ("width", "height", "steps", "scheduler")
+_SAME: Final = ("width", "height", "fit", "steps", "scheduler")
 _RESTLESS: Final = {"ddpm", "euler_a"}  # solvers that add fresh noise, drawn by the seed, at every step
 
 
