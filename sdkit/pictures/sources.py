@@ -123,7 +123,7 @@ def as_mask(given: Picture, name: str = "mask") -> Image.Image:
     try:
         if image.mode != "L" or image.has_transparency_data:
             image = _readable(image, name)
-            image = _by_alpha(image) if image.mode == "RGBA" else image.convert("L")
+            image = _by_alpha(_plain(image)) if image.mode == "RGBA" else image.convert("L")
         grey = _plain(image)
     except (ValueError, OSError, KeyError, TypeError) as error:
         raise _unreadable(image, name, error) from error
