@@ -15,15 +15,11 @@ import sys
 from contextlib import redirect_stdout
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import CannotSave, InvalidSettings, MissingExtra, SdkitError
 from .pictures.files import safe_name
-from .settings import SCHEDULERS, Settings
-
-if TYPE_CHECKING:
-    from PIL import Image
+from .settings import FITS, SCHEDULERS, Settings
 
 __all__ = ["main"]
 
@@ -62,6 +58,11 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--image", type=Path, help="a picture to start from")
     make.add_argument("--mask", type=Path, help="white where --image is made anew")
     make.add_argument("--strength", type=float, help="0 keeps --image, 1 forgets it (default 0.6)")
+    make.add_argument(
+        "--fit",
+        choices=FITS,
+        help="how --image gets into a size of other proportions (default: without a size its proportions are kept, else crop)",
+    )
     make.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the saved picture N times")
     make.add_argument("--device", help="cuda, mps or cpu")
     make.add_argument(
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _generate(options: argparse.Namespace) -> int:
     from .pictures.metadata import FORMATS
+    from .pictures.sources import taken_in
 
     fields = {
         "steps": options.steps,
@@ -92,6 +94,7 @@ def _generate(options: argparse.Namespace) -> int:
         "height": options.height,
         "scheduler": options.scheduler,
         "strength": options.strength,
+        "fit": options.fit,
     }
     chosen = {name: value for name, value in fields.items() if value is not None}
     settings = Settings(prompt=options.prompt, negative_prompt=options.negative, seed=options.seed, **chosen)
@@ -104,7 +107,9 @@ def _generate(options: argparse.Namespace) -> int:
         raise CannotSave(f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(FORMATS)}.")
     if not target.parent.is_dir():
         raise CannotSave(f"There is no folder {str(target.parent)!r}; make it first.")
-    image, mask = _opened(options.image), _opened(options.mask)
+    if options.fit and not options.image:
+        raise InvalidSettings("--fit needs --image, the picture that it is about.")
+    image, mask = taken_in(options.image, options.mask)
     _say(f"Loading {options.model or 'Pocket'} …")
     from .generation import generate
     from .models.load import load
@@ -117,14 +122,6 @@ def _generate(options: argparse.Namespace) -> int:
     for path in saved if isinstance(saved, list) else [saved]:
         print(path)
     return 0
-
-
-def _opened(path: Path | None) -> Image.Image | None:
-    if path is None:
-        return None
-    from .pictures.metadata import open_picture
-
-    return open_picture(path)
 
 
 def _info(options: argparse.Namespace) -> int:

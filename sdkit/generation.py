@@ -8,6 +8,7 @@ after the last.
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from .memory.recovery import Ladder
 from .models.defaults import defaults
 from .models.identity import identity, model_name
 from .pictures.metadata import fingerprint
+from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
 from .pipelines.families import denoiser_of, family_of
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
@@ -55,7 +57,7 @@ __all__ = [
 
 # pictures with equal values here can share one call of the pipeline
 _SMALL = 128 * 128  # pixels: up to here a processor is fastest with eight pictures at once (measured with Pocket)
-_SHARED = ("steps", "guidance_scale", "width", "height", "scheduler", "strength", "task")
+_SHARED = ("steps", "guidance_scale", "width", "height", "scheduler", "strength", "fit", "task")
 _EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 _EMBEDDED = "Made from text encodings that were handed in: the settings alone do not make this picture again."
 
@@ -73,8 +75,8 @@ def generate(
     prompt: str | Settings | Result | Sequence[str | Settings],
     *,
     count: int = 1,
-    image: Image.Image | None = None,
-    mask: Image.Image | None = None,
+    image: Picture | None = None,
+    mask: Picture | None = None,
     on_step: OnStep | None = None,
     progress: bool = True,
     batch_size: int | None = None,
@@ -94,9 +96,15 @@ def generate(
     count
         Pictures for each prompt, with seeds ``seed``, ``seed + 1``, …
     image
-        A picture to start from (image-to-image); it is resized to the settings' size.
+        A picture to start from (image-to-image): of Pillow in any mode, a PNG, JPEG or WebP file's path, or an array.
+        It is turned as its EXIF says, and lies on white where it is transparent. Its proportions are kept: without
+        ``width=`` and ``height=`` the picture gets them within the model's usual area, and with one of the two the
+        other follows. In a size of other proportions it is cropped to its middle; ``fit="pad"`` shows all of it on
+        white, ``fit="stretch"`` pulls it out of shape. With a ``fit=`` and no size, the model's own size is taken.
     mask
-        Together with `image`: white is made anew, black is kept (inpainting).
+        Together with `image`, and given like it: white is made anew, black is kept (inpainting). Where only some of it is
+        transparent, what is opaque is made anew (see `sdkit.pictures.sources.as_mask`). It lies over the whole image,
+        or over the picture to be made if it has that one's proportions.
     on_step
         Called after every step with the step (from 1), the number of steps, and a function that decodes the
         present latents into a picture (roughly and at once with ``exact=False``); raise `Cancelled` (or anything) in
@@ -117,7 +125,7 @@ def generate(
         ``{"prompt_embeds": (1, T, D), "negative_prompt_embeds": (1, T, D)}``, for SDXL, SD3 and Flux the pooled ones too.
     **changes
         Fields of `Settings`, such as ``seed=7``, ``steps=20``, ``guidance_scale=5``, ``negative_prompt="…"``,
-        ``width=``, ``height=``, ``scheduler="euler"``, ``strength=0.6``.
+        ``width=``, ``height=``, ``scheduler="euler"``, ``strength=0.6``, ``fit="pad"``.
 
     Returns
     -------
@@ -128,6 +136,8 @@ def generate(
     ------
     InvalidSettings
         Before the first step, in one sentence, if something cannot work.
+    BadPicture
+        Before the first step, if `image` or `mask` cannot be read.
     NumericalError
         If the latents or the picture hold NaN or infinity: there is never a silent black picture.
     OutOfMemory
@@ -154,6 +164,7 @@ def generate(
     if replayed is not None:
         image = image if image is not None else replayed.source
         mask = mask if mask is not None else replayed.mask
+    image, mask = taken_in(image, mask)
     wanted = complete(pipe, prompt, count, image=image, mask=mask, **changes)
     size, keep = batch_for(pipe, batch_size, wanted[0]), parts(trace)
     notes: tuple[str, ...] = (_EMBEDDED,)
@@ -288,8 +299,11 @@ def complete(
     mask: Image.Image | None = None,
     **changes: Any,
 ) -> list[Settings]:
-    """The checked and complete settings of every picture that `generate` would make; parameters and errors as there."""
-    wanted = _with_sources(_wanted(pipe, prompt, count, changes), image, mask)
+    """The checked and complete settings of every picture that `generate` would make; parameters and errors as there.
+
+    The image and the mask come from `taken_in`.
+    """
+    wanted = _with_sources(_wanted(pipe, prompt, count, changes, image), image, mask)
     _check(pipe, wanted, image)
     return wanted
 
@@ -307,7 +321,9 @@ def batch_for(pipe: Any, batch_size: int | None, first: Settings) -> int:
     return size
 
 
-def _wanted(pipe: Any, prompt: Any, count: int, changes: dict[str, Any]) -> list[Settings]:
+def _wanted(
+    pipe: Any, prompt: Any, count: int, changes: dict[str, Any], image: Image.Image | None = None
+) -> list[Settings]:
     """The complete settings of every picture."""
     items: list[Any]
     if isinstance(prompt, Result):
@@ -321,11 +337,14 @@ def _wanted(pipe: Any, prompt: Any, count: int, changes: dict[str, Any]) -> list
     if count < 1:
         raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
     own = defaults(pipe)
+    # transformers join neighbouring latents into patches of two by two
+    step = math.lcm(8, pipe.vae_scale_factor * (2 if hasattr(pipe, "transformer") else 1))
     facts = {**identity(pipe), "version": __version__, "memory": None}
     complete = []
     for item in items:
         asked = item if isinstance(item, Settings) else Settings(prompt=item)
-        asked = own.fill(asked.replace(**changes)).replace(**facts)
+        asked = sized_like(asked.replace(**changes), image, (own.width, own.height), step=step)
+        asked = own.fill(asked).replace(**facts)
         complete += [asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)]
     return complete
 
@@ -334,10 +353,9 @@ def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image
     """Record what kind of run this is and which picture it starts from."""
     if mask is not None and image is None:
         raise InvalidSettings("A mask was given without an image; inpainting needs both.")
-    for given, name in ((image, "image"), (mask, "mask")):
-        if given is not None and not isinstance(given, Image.Image):
-            raise InvalidSettings(f"{name} is a {type(given).__name__}; give a PIL image.")
     if image is None:
+        if fits := [s.fit for s in wanted if s.fit is not None and s.task == "text-to-image"]:
+            raise InvalidSettings(f"fit={fits[0]!r} says how an image gets into the size; give image=…, or no fit.")
         needy = [s for s in wanted if s.task != "text-to-image"]
         if needy:
             raise InvalidSettings(
@@ -351,7 +369,10 @@ def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image
             warnings.warn(
                 "The image or mask is not the one these settings were made with; the picture will differ.", stacklevel=4
             )
-    return [s.replace(task=task, **sums) for s in wanted]
+    notes = {None if mask is None else mask_note(mask, image.size, (s.width or 0, s.height or 0)) for s in wanted}
+    for note in notes - {None}:
+        warnings.warn(str(note), stacklevel=4)
+    return [s.replace(task=task, fit=effective_fit(s, image), **sums) for s in wanted]
 
 
 def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None:

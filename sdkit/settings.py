@@ -24,7 +24,7 @@ from typing import Any, Final, NoReturn
 
 from .errors import InvalidSettings
 
-__all__ = ["FACTS", "SCHEDULERS", "SOLVERS", "TASKS", "Settings", "Solver"]
+__all__ = ["FACTS", "FITS", "SCHEDULERS", "SOLVERS", "TASKS", "Settings", "Solver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ TASKS: Final = ("text-to-image", "image-to-image", "inpainting")
 
 FACTS: Final = ("licence", "version", "memory")
 """Fields that tell how a picture came about and do not decide which picture it is."""
+FITS: Final = ("crop", "pad", "stretch")
+"""How a source of other proportions gets into the size: cut to its middle; whole, on white; out of shape."""
 
 # What the same setting is called in diffusers and in the web interfaces people come from: closeness of spelling
 # would not find these.
@@ -129,6 +131,8 @@ class Settings:
         Share of the source picture that is redone, above 0 up to 1 (image-to-image and inpainting only).
     model, revision, licence
         Name of the model that made the picture, its commit on the hub, and the licence of its weights.
+    fit
+        One of `FITS`, where the source picture's proportions are not those of the size; None crops.
     variation_seed, variation_amount
         A second noise, and its share (0 to 1) in the spherical blend with the noise of `seed`.
     task
@@ -161,6 +165,7 @@ class Settings:
     height: int | None = None  # as width
     scheduler: str | None = None  # the pipeline's own, which the model's makers chose
     strength: float = 0.6  # keeps the composition of a sketch and still redraws its surface
+    fit: str | None = None  # a source gives the size its proportions, or is cropped to the size that was asked for
     variation_seed: int | None = None  # no second noise
     variation_amount: float = 0.0  # none of it
     task: str = "text-to-image"  # needs nothing but words
@@ -200,12 +205,12 @@ class Settings:
     def recipe(self) -> Settings:
         """Return what decides the picture and nothing else; settings of one picture have equal recipes.
 
-        The facts about the run (`FACTS`) are left out, and so is what cannot act: `strength` without a source picture, and
+        The facts about the run (`FACTS`) are left out, and so is what cannot act: `strength` and `fit` without a source picture, and
         `variation_seed` without an amount.
         """
         idle = set(FACTS)
         if self.task == "text-to-image":
-            idle.add("strength")
+            idle |= {"strength", "fit"}
         if self.variation_amount == 0:
             idle.add("variation_seed")
         return Settings(**{name: value for name, value in self.to_dict().items() if name not in idle})
@@ -370,6 +375,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "height": _pixels,
     "scheduler": partial(_choice, choices=SCHEDULERS),
     "strength": _strength,
+    "fit": partial(_choice, choices=FITS),
     "variation_seed": _SEED,
     "variation_amount": partial(_number, low=0, high=1),
     "task": partial(_choice, choices=TASKS),

@@ -289,7 +289,7 @@ def test_a_long_prompt_says_what_is_cut(pocket):
         ({"count": 0}, "count is 0; ask for 1 picture or more"),
         ({"batch_size": -1}, "batch_size is -1; give 1 or more"),
         ({"mask": Image.new("L", (8, 8))}, "A mask was given without an image"),
-        ({"image": "cat.png"}, "image is a str; give a PIL image"),
+        ({"image": 7}, "image is of type int; give a PIL image"),
         (
             {"image": Image.new("RGB", (64, 64)), "strength": 0.01},
             "strength 0.01 of 3 steps leaves no step to run; raise strength to 0.33",

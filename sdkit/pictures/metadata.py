@@ -28,7 +28,7 @@ import os
 import warnings
 from html import escape, unescape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
@@ -70,6 +70,9 @@ _XMP_END: Final = b"</sdkit:settings>"
 
 _MOST_PIXELS: Final = 64_000_000  # 192 MB in RGB; Pillow's own limit only warns, at 89 million
 _LONGEST_METADATA: Final = 1 << 20  # bytes, as Pillow has it for each text chunk of a PNG
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_LONG_CHUNKS: Final = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+_PLAIN_XMP: Final = b"XML:com.adobe.xmp\0\0"  # not compressed
 
 _TOO_LARGE: Final = "{name} has more than the 64 megapixels that are opened: make it smaller first"
 
@@ -119,13 +122,16 @@ def exif_and_xmp(settings: Settings, extra: Mapping[str, str] | None = None) -> 
     return {"exif": exif.tobytes(), "xmp": _xmp(settings, _to_json(settings, extra)).encode()}
 
 
-def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.Image:
+def open_picture(source: str | os.PathLike[str] | bytes | Image.Image, *, texts: bool = True) -> Image.Image:
     """Open a PNG, JPEG or WebP file and decode all of it.
 
     Parameters
     ----------
     source
         Path, file contents, or an open image.
+    texts
+        False for whom only the pixels count: metadata may then be of any size, and of a PNG what could be long is
+        left out.
 
     Returns
     -------
@@ -147,10 +153,10 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=sorted(set(FORMATS.values())))
-            _check_limits(image, name)
+            image = Image.open(file if texts else _without_texts(file), formats=sorted(set(FORMATS.values())))
+            _check_limits(image, name, texts=texts)
             image.load()  # a file that ends early shows it only here
-            _check_limits(image, name)  # a PNG may bring more text after its pixels
+            _check_limits(image, name, texts=texts)  # a PNG may bring more text after its pixels
             return image
     except BadPicture:
         raise
@@ -169,10 +175,29 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.
         raise BadPicture(msg) from error
 
 
-def _check_limits(image: Image.Image, name: str) -> None:
+def _without_texts(file: IO[bytes]) -> IO[bytes]:
+    """Return a PNG without its texts and colour profile, which Pillow refuses when they are long; others as they are."""
+    if file.read(8) != _PNG:
+        file.seek(0)
+        return file
+    kept = io.BytesIO()
+    kept.write(_PNG)
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        body = file.read(length + 4)  # and its checksum
+        # an editor may have written which side is up into XMP alone; compressed, it could unpack to anything
+        upright = kind == b"iTXt" and body.startswith(_PLAIN_XMP) and length <= _LONGEST_METADATA
+        if kind not in _LONG_CHUNKS or upright:
+            kept.write(head + body)
+    kept.seek(0)
+    return kept
+
+
+def _check_limits(image: Image.Image, name: str, *, texts: bool) -> None:
     if image.width * image.height > _MOST_PIXELS:
         raise BadPicture(_TOO_LARGE.format(name=name))
-    if sum(len(value) for value in image.info.values() if isinstance(value, (str, bytes))) > _LONGEST_METADATA:
+    length = sum(len(value) for value in image.info.values() if isinstance(value, (str, bytes)))
+    if texts and length > _LONGEST_METADATA:
         msg = f"{name} brings more than 1 MiB of metadata, which no settings need: save it again without"
         raise BadPicture(msg)
 

@@ -103,7 +103,7 @@ def resized(image: Image.Image, scale: float) -> Image.Image:
 
 def flat(image: Image.Image) -> Image.Image:
     """Return the picture as RGB, with white behind what is transparent."""
-    if "A" not in image.getbands():
+    if not image.has_transparency_data:  # in a channel, or in a palette
         return image.convert("RGB")
     image = image.convert("RGBA")
     sheet = Image.new("RGB", image.size, "white")

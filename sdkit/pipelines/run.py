@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from sdkit.errors import NumericalError, OutOfMemory
+from sdkit.pictures.sources import fitted, fitted_mask
 
 from .calls import announce, no_note_on_torchvision, replaced, steer
 from .embeddings import encode
@@ -161,10 +162,10 @@ class Run:
             if "latents" in arguments and "use_resolution_binning" in family.accepts:
                 arguments["use_resolution_binning"] = False  # noise from outside has the size that was asked for
             return arguments
-        self.start = self.image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        self.start = fitted(self.image, size, first.fit)
         arguments |= {"image": [self.start] * len(self.wanted), "strength": first.strength}
         if self.mask is not None:
-            self.hole = self.mask.convert("L").resize(size, Image.Resampling.BILINEAR)
+            self.hole = fitted_mask(self.mask, self.image.size, size, first.fit)
             arguments |= {"mask_image": [self.hole] * len(self.wanted), "width": size[0], "height": size[1]}
         return arguments
 

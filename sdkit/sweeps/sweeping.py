@@ -23,6 +23,7 @@ from sdkit.generation import batch_for, chunks, complete, make, warn_about_words
 from sdkit.pictures import card
 from sdkit.pictures.files import replacing, write_picture
 from sdkit.pictures.metadata import FORMATS
+from sdkit.pictures.sources import Picture, taken_in
 from sdkit.pipelines.run import OnStep
 from sdkit.result import Result
 from sdkit.settings import Settings
@@ -189,8 +190,8 @@ def sweep(
     x: Mapping[str, Any] | None = None,
     y: Mapping[str, Any] | None = None,
     z: Mapping[str, Any] | None = None,
-    image: Image.Image | None = None,
-    mask: Image.Image | None = None,
+    image: Picture | None = None,
+    mask: Picture | None = None,
     folder: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     batch_size: int | None = None,
@@ -250,7 +251,9 @@ def sweep(
     """
     axes = [axis(name, given) for name, given in (("x", x), ("y", y), ("z", z))]
     if isinstance(settings, Result):
-        image, mask = image or settings.source, mask or settings.mask
+        image = image if image is not None else settings.source
+        mask = mask if mask is not None else settings.mask
+    image, mask = taken_in(image, mask)
     wanted = _wanted(pipe, axes, settings, changes, image, mask)
     place = SweepFolder(folder, axes, wanted) if folder is not None else None
     grid = Sweep(axes, wanted, warn_about_words(pipe, list(wanted.values())))

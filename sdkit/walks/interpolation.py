@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sdkit.errors import InvalidSettings
 from sdkit.generation import warn_of_flags
+from sdkit.pictures.sources import Picture, taken_in
 from sdkit.result import Result
 from sdkit.settings import Settings
 
@@ -47,7 +48,7 @@ def interpolate(
     *,
     frames: int | Sequence[int] = _FRAMES,
     seeds: Sequence[int] | None = None,
-    image: Image.Image | None = None,
+    image: Picture | None = None,
     pacing: str | Callable[[float], float] | ArrayLike = "even",
     words: str = "aligned",
     noise: str = "slerp",
@@ -75,7 +76,7 @@ def interpolate(
     seeds
         One for each keyframe.
     image
-        Start every frame from this picture (image-to-image).
+        Start every frame from this picture (image-to-image), given as for `sdkit.generate`.
     pacing
         - "even": frames are placed so that neighbours look equally different, as measured by `sdkit.walks.difference`.
         - "linear", "ease", "ease-in", "ease-out", or a function from 0..1 to 0..1: the same for every segment.
@@ -127,16 +128,17 @@ def interpolate(
 
     A picture of a batch and a single picture take different arithmetic paths: expect equality to about 1e-5.
     """
+    start, _ = taken_in(image)
     if isinstance(keyframes, Walk):
-        wanted = corners_of(pipe, keyframes.keyframes, image, changes)
+        wanted = corners_of(pipe, keyframes.keyframes, start, changes)
         places = keyframes.plan.places or tuple(keyframes.places)
         plan = replace(keyframes.plan, keyframes=tuple(wanted), places=places)
     else:
         corners, source = corners_and_source(keyframes, seeds)
-        image = image or source
-        wanted = corners_of(pipe, corners, image, changes)
+        start = start if start is not None else source
+        wanted = corners_of(pipe, corners, start, changes)
         plan = walk_plan(wanted, frames, pacing, loop=loop, boomerang=boomerang, words=words, noise=noise)
-    make = _maker(pipe, wanted, image, executor, batch_size)
+    make = _maker(pipe, wanted, start, executor, batch_size)
     return _filled(Walk.begin(plan, folder), make, on_frame, progress=progress)
 
 
@@ -145,7 +147,7 @@ def interpolate_grid(
     corners: Sequence[Sequence[str | Settings | Result]],
     *,
     shape: tuple[int, int] = (6, 6),
-    image: Image.Image | None = None,
+    image: Picture | None = None,
     words: str = "aligned",
     noise: str = "slerp",
     folder: str | os.PathLike[str] | None = None,
@@ -182,10 +184,10 @@ def interpolate_grid(
     if len(corners) != 2 or any(isinstance(row, (str, Settings, Result)) or len(row) != 2 for row in corners):
         raise InvalidSettings("A grid needs four corners, given as [[a, b], [c, d]].")
     asked, source = corners_and_source([c for row in corners for c in row])
-    image = image or source
-    wanted = corners_of(pipe, asked, image, changes)
+    start, _ = taken_in(image if image is not None else source)
+    wanted = corners_of(pipe, asked, start, changes)
     plan = grid_plan(wanted, shape, words=words, noise=noise)
-    make = _maker(pipe, wanted, image, executor, batch_size)
+    make = _maker(pipe, wanted, start, executor, batch_size)
     return _filled(Walk.begin(plan, folder), make, on_frame, progress=progress)
 
 

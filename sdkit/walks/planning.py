@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_plan"]
 
-_SAME: Final = ("width", "height", "steps", "scheduler")
+_SAME: Final = ("width", "height", "fit", "steps", "scheduler")
 
 
 def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tuple[list[Settings], Image.Image | None]:

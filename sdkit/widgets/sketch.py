@@ -19,7 +19,7 @@ from PIL import Image
 from sdkit.errors import BadPicture, InvalidSettings
 from sdkit.models.defaults import defaults
 from sdkit.pictures.card import caption
-from sdkit.pictures.sheet import flat
+from sdkit.pictures.sources import Picture, as_mask, as_source, sized_like
 
 from .explorer import module
 from .prompt import as_code, words_of
@@ -45,7 +45,7 @@ class Sketchpad(Studio):
     prompt
         Words, `Settings` or a `Result` to begin with.
     image
-        What lies on the paper, up to 1024 pixels a side; by default the result's picture, or white paper of the
+        What lies on the paper, given as for `sdkit.generate`, up to 1024 pixels a side; by default the result's picture, or white paper of the
         model's own size.
     memory
         Bytes of pictures that are remembered.
@@ -73,11 +73,12 @@ class Sketchpad(Studio):
         pipe: Any,
         prompt: str | Settings | Result = _FIRST,
         *,
-        image: Image.Image | None = None,
+        image: Picture | None = None,
         memory: int = MEMORY,
         **changes: Any,
     ) -> None:
-        image = image if image is not None else getattr(prompt, "image", None)
+        given = image if image is not None else getattr(prompt, "image", None)
+        image = None if given is None else as_source(given)
         if image is not None and max(image.size) > _LONGEST:
             raise InvalidSettings(
                 f"The picture has {image.width}×{image.height} pixels; paper has up to {_LONGEST} a side: resize it."
@@ -89,11 +90,12 @@ class Sketchpad(Studio):
             task="text-to-image", variation_seed=None, variation_amount=0.0, source=None, mask=None
         )
         if image is not None and not {"width", "height"} & set(changes):
-            self.settings = self.settings.replace(**_size_like(image, pipe))
+            own, open_size = defaults(pipe), self.settings.replace(width=None, height=None)
+            self.settings = own.fill(sized_like(open_size, image, (own.width, own.height)))
         self.image = (
             Image.new("RGB", (self.settings.width or 64, self.settings.height or 64), "white")
             if image is None
-            else flat(image)
+            else image
         )
         super().__init__(pipe, memory, limits=limits(pipe))
         self._lay(self.image)
@@ -120,8 +122,8 @@ class Sketchpad(Studio):
     def _do_draw(self, masked: bool, buffers: Sequence[memoryview]) -> None:
         """Take both layers as PNG: the paper, and the mask if anything is painted on it."""
         image = _open(buffers[0], self.image.size)
-        mask = _open(buffers[1], self.image.size).convert("L") if masked else None
-        self.image, self.mask = flat(image), mask
+        mask = as_mask(_open(buffers[1], self.image.size)) if masked else None
+        self.image, self.mask = as_source(image), mask
         self._ask()
 
     def _do_adopt(self) -> None:
@@ -136,7 +138,7 @@ class Sketchpad(Studio):
         self.note = f"Saved as {self.result.save_all(Path())[0]}, with its settings inside."
 
     def _lay(self, image: Image.Image) -> None:
-        self.image, self.mask = flat(image), None
+        self.image, self.mask = as_source(image), None
         file = io.BytesIO()
         self.image.save(file, "PNG")
         self.paper = {"width": image.width, "height": image.height, "picture": file.getvalue()}
@@ -156,11 +158,12 @@ class Sketchpad(Studio):
     def _show(self, asked: Asked, result: Result) -> None:
         self.result = result
         layers = ", image=pad.image" + ("" if asked.mask is None else ", mask=pad.mask")
+        fit = f", fit={result.settings.fit!r}" if result.settings.fit else ""
         self.view = {
             "picture": shown(result.image),
             "caption": caption([result.settings], result.seconds),
             "prompt": result.settings.prompt,
-            "code": as_code(result.settings)[:-1] + f", strength={result.settings.strength!r}{layers})",
+            "code": as_code(result.settings)[:-1] + f", strength={result.settings.strength!r}{fit}{layers})",
         }
 
 
@@ -173,11 +176,3 @@ def _open(data: memoryview, size: tuple[int, int]) -> Image.Image:
         )
     image.load()
     return image
-
-
-def _size_like(image: Image.Image, pipe: Any) -> dict[str, int]:
-    """Width and height of the picture's shape with about as many pixels as the model was trained on."""
-    own = defaults(pipe)
-    scale = (own.width * own.height / (image.width * image.height)) ** 0.5
-    width, height = (max(16, round(side * scale / 8) * 8) for side in image.size)
-    return {"width": width, "height": height}
