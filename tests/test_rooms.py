@@ -1,6 +1,7 @@
 """The architecture: imports point one way, and importing the package costs nothing."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,3 +67,29 @@ def test_every_public_name_arrives():
 def test_knowing_the_words_needs_no_torch():
     code = "import sys, sdkit; sdkit.pocket.vocabulary(); sdkit.Settings(prompt='a'); print('torch' in sys.modules)"
     assert _fresh(code).stdout.strip() == "False"
+
+
+# where it may be said which family a pipeline is of: these rooms describe it for all others
+_KNOWING = ("pipelines", "models")
+_NAMES = re.compile(
+    r"FlowMatch|text_time|img_ids|tokenizer_[23]|\b(StableDiffusion|Flux|SDXL|SD3|QwenImage|ZImage)\w*(Pipeline|Transformer)"
+    r"|hasattr\(\w+, \"(unet|transformer)\"\)|\.unet\b|\.transformer\b"
+)
+
+
+def _without_words(path):
+    """The code of a module, without comments and docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            node.value.value = ""
+    return ast.unparse(tree)
+
+
+def test_only_two_rooms_tell_families_apart():
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        room = path.relative_to(PACKAGE).parts[0]
+        if room not in _KNOWING and room != "pocket" and (hit := _NAMES.search(_without_words(path))):
+            found.append(f"{path.relative_to(PACKAGE)}: {hit[0]}")
+    assert found == []
