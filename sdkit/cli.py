@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .errors import CannotSave, InvalidSettings, MissingExtra, SdkitError
 from .pictures.files import safe_name
+from .pictures.sheet import enlarged
 from .settings import SCHEDULERS, Settings
 
 if TYPE_CHECKING:
@@ -104,13 +105,16 @@ def _generate(options: argparse.Namespace) -> int:
         raise CannotSave(f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(FORMATS)}.")
     if not target.parent.is_dir():
         raise CannotSave(f"There is no folder {str(target.parent)!r}; make it first.")
+    enlarged((settings.width or 1, settings.height or 1), options.scale)
     image, mask = _opened(options.image), _opened(options.mask)
     _say(f"Loading {options.model or 'Pocket'} …")
-    from .generation import generate
+    from .generation import complete, generate
     from .models.load import load
 
     with redirect_stdout(sys.stderr):  # what it tells of the model is not the answer, which is a path
         pipe = load(options.model, device=options.device, memory=options.memory)
+    first = complete(pipe, settings, image=image, mask=mask)[0]
+    enlarged((first.width or 1, first.height or 1), options.scale)  # of the model's own size, if none was given
     _say(f"Making {options.count} picture{'s' if options.count > 1 else ''} on {pipe.device} …")
     result = generate(pipe, settings, count=options.count, image=image, mask=mask)
     saved = result.save(target, scale=options.scale)
