@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import CannotSave, InvalidSettings, MissingExtra, SdkitError
-from .pictures.files import safe_name
+from .pictures.files import contents, path_of, safe_name
 from .pictures.sheet import enlarged
 from .settings import SCHEDULERS, Settings
 
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     make = commands.add_parser("generate", help="make a picture from words", description="Make a picture from words.")
     make.add_argument("prompt", help='for example "a red car on a beach, watercolor"')
-    make.add_argument("-o", "--output", type=Path, help="PNG, JPEG or WebP (default: a name made from the prompt)")
+    make.add_argument("-o", "--output", type=path_of, help="PNG, JPEG or WebP (default: a name made from the prompt)")
     make.add_argument("--model", help="hub id, folder or .safetensors file (default: Pocket, the model inside)")
     make.add_argument("--negative", default="", metavar="WORDS", help="what should not be there")
     make.add_argument("--seed", type=int, default=0)
@@ -60,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--height", type=int)
     make.add_argument("--scheduler", choices=SCHEDULERS)
     make.add_argument("--count", type=int, default=1, help="pictures, with seeds counting up")
-    make.add_argument("--image", type=Path, help="a picture to start from")
-    make.add_argument("--mask", type=Path, help="white where --image is made anew")
+    make.add_argument("--image", type=path_of, help="a picture to start from")
+    make.add_argument("--mask", type=path_of, help="white where --image is made anew")
     make.add_argument("--strength", type=float, help="0 keeps --image, 1 forgets it (default 0.6)")
     make.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the saved picture N times")
     make.add_argument("--device", help="cuda, mps or cpu")
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = commands.add_parser("lab", help="open JupyterLab on a copy of the notebooks")
     lab.add_argument(
         "folder",
-        type=Path,
+        type=path_of,
         nargs="?",
         default=Path("sdkit-notebooks"),
         help="where the copy goes (default: %(default)s)",
@@ -207,7 +207,7 @@ def _lab(options: argparse.Namespace) -> int:
     copied = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for notebook in sorted(_notebooks().glob("*.ipynb")):
+        for notebook in [f for f in contents(_notebooks()) if f.suffix == ".ipynb"]:
             if (folder / notebook.name).exists():
                 _say(f"{folder / notebook.name} is there already and is left as it is.")
             else:

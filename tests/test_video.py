@@ -18,7 +18,7 @@ def frames(count=7, size=(48, 32)):
 
 
 def read(path):
-    with av.open(str(path)) as film:
+    with av.open(f"file:{path}") as film:
         stream = film.streams.video[0]
         return stream, [f.to_ndarray(format="rgb24") for f in film.decode(stream)]
 
@@ -112,6 +112,9 @@ def test_a_failing_encoder_is_told_in_its_own_words(tmp_path):
         ("none/x.mp4", {}, CannotSave, "there is no folder"),
         ("x.mp4", {"fps": 0}, InvalidSettings, "fps is 0"),
         ("x.mp4", {"fps": float("nan")}, InvalidSettings, "fps is nan"),
+        ("x.gif", {"fps": 60}, InvalidSettings, "fps is 60; .gif holds 0.002 to 50 frames per second; save as .mp4"),
+        ("x.gif", {"fps": 0.001}, InvalidSettings, "fps is 0.001; .gif holds 0.002 to 50 frames per second."),
+        ("x.webp", {"fps": 1e-5}, InvalidSettings, "fps is 1e-05; .webp holds 0.001 to 240"),
         ("x.mp4", {"scale": -1}, InvalidSettings, "scale=-1"),
         ("x.gif", {"audio": "x.wav"}, InvalidSettings, "sound 'x.wav' cannot be used"),
     ],
@@ -132,3 +135,89 @@ def test_without_ffmpeg_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingExtra, match=r"sdkit-notebooks\[video\]"):
         save_video(tmp_path / "x.mp4", frames(), progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+# -- G: names, reasons, short sounds, frame rates ------------------------------------------------------------------------
+
+
+def sound(path, seconds, rate=44_100):
+    import soundfile
+
+    soundfile.write(path, np.sin(np.arange(round(seconds * rate)) / 9), rate)
+    return path
+
+
+@pytest.mark.parametrize("name", ["take 12:30.mp4", "http:x.mp4", "-y.mp4", "%03d.mp4", "a'b \"c.mp4"])
+def test_a_name_is_only_a_name(tmp_path, monkeypatch, name):
+    (tmp_path / "data:1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    heard = sound(f"data:1/{name}.wav", 1)
+    assert len(read(save_video(f"data:1/{name}", frames(), progress=False, audio=heard))[1]) == 7
+    assert len(read(save_video(tmp_path / "data:1" / name, frames(), progress=False))[1]) == 7
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.05, 1), (0.1, 2), (0.5, 12), (3, 24)])
+def test_the_shorter_of_sound_and_film_ends_it_to_the_frame(tmp_path, seconds, count):
+    heard = sound(tmp_path / "x.wav", seconds)
+    path = save_video(tmp_path / "x.mp4", frames(24), fps=24, audio=heard, progress=False)
+    assert len(read(path)[1]) == count
+    with av.open(str(path)) as film:
+        stream = film.streams.audio[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(count / 24, abs=0.03)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.005, 0.03])
+def test_a_sound_of_milliseconds_is_told(tmp_path, seconds):
+    heard = sound(tmp_path / "x.wav", seconds)
+    with pytest.raises(InvalidSettings, match=f"lasts {1000 * seconds:.3g}.* ms, less than one frame at 24"):
+        save_video(tmp_path / "x.mp4", frames(24), fps=24, audio=heard, progress=False)
+    assert [f.name for f in tmp_path.iterdir()] == ["x.wav"]
+
+
+def program(folder, monkeypatch, text):
+    """A program in the place of ffmpeg."""
+    path = folder / "ffmpeg"
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "echo '[out#0/mp4 @ 0x55d0] No space left on device' >&2; echo 'Conversion failed!' >&2; exit 1",
+            "No space left",
+        ),
+        ("cat > /dev/null; exit 3", "exit status 3, and no reason given"),
+        ("kill -9 $$", "stopped from outside by SIGKILL"),
+    ],
+)
+def test_the_first_complaint_is_the_reason(tmp_path, monkeypatch, text, sentence):
+    program(tmp_path, monkeypatch, text)
+    with pytest.raises(CannotSave, match=f"cannot save 'x.mp4': ffmpeg failed .*{sentence}"):
+        save_video(tmp_path / "x.mp4", frames(60), progress=False)
+
+
+def test_a_program_that_does_not_start_is_not_the_disks_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "gone"))
+    with pytest.raises(CannotSave, match="ffmpeg does not start .*No such file.*install it again"):
+        save_video(tmp_path / "x.mp4", frames(), progress=False)
+
+
+@pytest.mark.parametrize("fps", [0.5, 1, 12.5, 23.976, 29.97, 60, 240])
+def test_an_mp4_keeps_its_frame_rate(tmp_path, fps):
+    stream, seen = read(save_video(tmp_path / "x.mp4", frames(), fps=fps, progress=False))
+    assert len(seen) == 7
+    assert float(stream.average_rate) == pytest.approx(fps, rel=1e-3)
+
+
+@pytest.mark.parametrize("fps", [0.01, 3, 30, 47, 50])
+def test_every_frame_of_a_gif_stands_long_enough_for_browsers(tmp_path, fps):
+    with Image.open(save_video(tmp_path / "x.gif", frames(), fps=fps, progress=False)) as film:
+        durations = []
+        for n in range(film.n_frames):
+            film.seek(n)
+            durations.append(film.info["duration"])
+    assert min(durations) >= 20
+    assert sum(durations) == pytest.approx(1000 * 7 / fps, abs=10)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdkit.errors import ModelNotFound, UnsafeCheckpoint
+from sdkit.pictures.files import contents
 
 from .hub import explained
 
@@ -63,8 +64,8 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         if part.startswith("_") or part in without or not isinstance(owner, list) or owner[0] is None:
             continue
         inside = folder / part
-        files = list(inside.iterdir()) if inside.is_dir() else []
-        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(files):
+        files = contents(inside) if inside.is_dir() else []
+        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(inside):
             raise UnsafeCheckpoint(f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run.")
         if not files:
             raise ModelNotFound(f"The folder {name!r} lacks its part {part!r}; copy the checkpoint again.")
@@ -101,12 +102,13 @@ def index_of(folder: Path, name: str) -> dict[str, Any]:
     return parts
 
 
-def _brings_code(files: Iterable[Path]) -> bool:
+def _brings_code(inside: Path) -> bool:
     """Whether a part holds Python files, or a configuration that names classes to be fetched and run ("auto_map")."""
     return any(
         f.suffix == ".py"
         or (f.name.endswith("config.json") and '"auto_map"' in f.read_text(encoding="utf-8", errors="replace"))
-        for f in files
+        for f in (inside.iterdir() if inside.is_dir() else ())  # hidden ones too
+        if f.is_file()
     )
 
 
@@ -138,7 +140,7 @@ def _check_concepts(inside: Path, told: str) -> None:
 
     found: set[str] = set()
     try:
-        for file in inside.glob("*.safetensors"):
+        for file in (f for f in contents(inside) if f.suffix == ".safetensors"):
             with safe_open(file, framework="np") as opened:
                 found |= set(opened.keys())
     except (SafetensorError, OSError) as error:

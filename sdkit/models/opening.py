@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdkit.errors import ModelNotFound, SdkitError
+from sdkit.pictures.files import path_of
 from sdkit.pipelines.calls import no_note_on_torchvision
 
 from .checkpoints import look, look_into
@@ -123,10 +124,11 @@ def _stop_training(pipe: Any) -> None:
 
 def _config(config: str) -> str:
     """A folder that was looked into, or a hub id, from which nothing but configuration is fetched."""
-    if Path(config).expanduser().is_dir():
-        look_into(Path(config).expanduser())
-        return str(Path(config).expanduser())
-    look(config, Path(config))
+    place = path_of(config)
+    if place.is_dir():
+        look_into(place)
+        return str(place)
+    look(config, place)
     return config
 
 
@@ -134,7 +136,7 @@ def load_vae(vae: str, dtype: torch.dtype, config: str | Path | None) -> Any:
     """An autoencoder of its own, from wherever a pipeline may come from."""
     from diffusers import AutoencoderKL
 
-    place = Path(vae).expanduser()
+    place = path_of(vae)
     kind = look(vae, place)
     with _one_sentence(vae):
         if kind == "file":

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from sdkit.errors import CannotSave, InvalidSettings
 
 from . import card
-from .files import replacing, write_picture
+from .files import path_of, replacing, write_picture
 from .metadata import FORMATS
 from .sheet import contact_sheet, resized
 
@@ -75,7 +75,7 @@ class Gallery(Sequence[Image.Image]):
         CannotSave
             For another suffix, a missing folder or a full disk; nothing is left behind.
         """
-        path = Path(path)
+        path = path_of(path)
         kind = FORMATS.get(path.suffix.lower())
         if kind is None:
             raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg or .webp")

@@ -25,7 +25,6 @@ import json
 import os
 import warnings
 from html import escape, unescape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, UnidentifiedImageError
@@ -34,6 +33,7 @@ from PIL.PngImagePlugin import PngInfo
 from sdkit.errors import BadPicture, InvalidSettings
 from sdkit.settings import Settings
 
+from .files import path_of
 from .parameters import from_parameters, to_parameters
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Image.
             source.load()
             return source
         with (
-            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+            io.BytesIO(source) if isinstance(source, bytes) else path_of(source).open("rb") as file,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)

@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdkit import __version__
 from sdkit.errors import CannotSave, MissingExtra
 
+from .files import path_of
 from .metadata import digital_source_type
 
 if TYPE_CHECKING:
@@ -103,6 +103,6 @@ def _algorithm(key: bytes, names: Any) -> Any:
 
 def _read(file: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return path_of(file).read_bytes()
     except OSError as error:
         raise CannotSave(f"cannot read {os.fspath(file)!r} to sign with: {error.strerror}; check the path") from error

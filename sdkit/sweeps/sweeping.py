@@ -21,7 +21,7 @@ from sdkit.errors import Cancelled, CannotSave, InvalidSettings
 from sdkit.executors import make_elsewhere
 from sdkit.generation import batch_for, chunks, complete, make, warn_about_words
 from sdkit.pictures import card
-from sdkit.pictures.files import replacing, write_picture
+from sdkit.pictures.files import path_of, replacing, write_picture
 from sdkit.pictures.metadata import FORMATS
 from sdkit.pipelines.run import OnStep
 from sdkit.result import Result
@@ -137,7 +137,7 @@ class Sweep:
         CannotSave
             For another suffix, a missing folder or a full disk; nothing half-written stays.
         """
-        path = Path(path)
+        path = path_of(path)
         kind = FORMATS.get(path.suffix.lower())
         if kind is None and path.suffix.lower() != ".html":
             raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg, .webp or .html")

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from sdkit.pictures import card
+from sdkit.pictures.files import path_of
 from sdkit.pictures.sheet import contact_sheet
 from sdkit.pictures.video import save_video
 
@@ -65,7 +66,7 @@ class Walk(Sequence[Image.Image]):
     @classmethod
     def begin(cls, plan: Plan, folder: str | os.PathLike[str] | None) -> Walk:
         """Open a folder for a plan; None makes a temporary one, which goes when the walk goes."""
-        place = Path(tempfile.mkdtemp(prefix="sdkit-walk-") if folder is None else folder)
+        place = path_of(tempfile.mkdtemp(prefix="sdkit-walk-") if folder is None else folder)
         FrameFolder.begin(plan, place)
         walk = cls(place)
         if folder is None:
