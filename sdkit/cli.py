@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .errors import CannotSave, InvalidSettings, MissingExtra, SdkitError
 from .pictures.files import contents, path_of, safe_name
+from .pictures.legible import say
 from .pictures.sheet import enlarged
 from .settings import SCHEDULERS, Settings
 
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SdkitError as error:
-        print(f"sdkit: {error}", file=sys.stderr)
+        _say(f"sdkit: {error}")
         return 2
     except KeyboardInterrupt:
         print("sdkit: stopped; nothing was saved.", file=sys.stderr)
@@ -119,7 +120,7 @@ def _generate(options: argparse.Namespace) -> int:
     result = generate(pipe, settings, count=options.count, image=image, mask=mask)
     saved = result.save(target, scale=options.scale)
     for path in saved if isinstance(saved, list) else [saved]:
-        print(path)
+        say(path)
     return 0
 
 
@@ -153,7 +154,7 @@ def _info(options: argparse.Namespace) -> int:
     rows += [("cached model", name) for name in _cached()] or [("cached models", "none")]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
     return 0
 
 
@@ -216,7 +217,7 @@ def _lab(options: argparse.Namespace) -> int:
         raise CannotSave(
             f"The notebooks could not be copied to {str(folder)!r}: {error.strerror}; choose another folder."
         ) from None
-    print(folder)
+    say(folder)
     if options.no_open:
         return 0
     _trust(copied)
@@ -233,7 +234,7 @@ def _trust(notebooks: list[Path]) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, sys.stderr)
 
 
 if __name__ == "__main__":

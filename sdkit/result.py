@@ -292,7 +292,9 @@ class Result(Sequence["Result"]):
         bundle = {"text/plain": repr(self)}
         if self._images:
             try:
-                bundle["text/html"] = card.figure(preview(self._images), self._settings, self.seconds, self.notes)
+                shown = preview(self._images)
+                bundle["text/html"] = card.figure(shown, self._settings, self.seconds, self.notes)
+                bundle |= card.flat_copy(shown)
             except Exception as error:  # noqa: BLE001 - an error here would hide the result it should show
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

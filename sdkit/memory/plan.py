@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from sdkit import pocket
 from sdkit.errors import InvalidSettings
+from sdkit.pictures.legible import printable
 from sdkit.pipelines.placement import Way, offload, tile
 
 from .containers import container_room
@@ -137,11 +138,12 @@ class Plan:
     def __str__(self) -> str:
         """Return the table as text."""
         wide = max(len(row[0]) for _, rows in self._tables() for row in rows)
-        return "\n".join(
+        table = "\n".join(
             line
             for title, rows in self._tables()
             for line in (title, *(f"  {a:<{wide}}  {b:>9}  {c}" for a, b, c in rows))
         )
+        return printable(table)  # `print(plan)` must not fail on a terminal of cp1252 or ASCII
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""

@@ -95,6 +95,7 @@ class Gallery(Sequence[Image.Image]):
             bundle["text/html"] = card.gallery(
                 list(zip(self.titles, self._shown(), strict=True)), self.heading, self.columns
             )
+            bundle |= card.flat_copy(self.sheet())
         except Exception as error:  # noqa: BLE001 - an error here would hide what it should show
             bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

@@ -172,7 +172,7 @@ def _frames_heard(film: _Film) -> int:
     seconds = len(done.stdout) / _HEARD
     if seconds * film.fps < 1 - 1 / _HEARD * film.fps:  # to the sample
         raise InvalidSettings(
-            f"The sound '{film.audio}' lasts {1000 * seconds:.3g} ms, less than one frame at {film.fps:g} frames per second; give a longer one, or leave audio out."
+            f"The sound '{film.audio}' is shorter than one frame at {film.fps:g} frames per second, {1000 / film.fps:.3g} ms; give a longer one, or leave audio out."
         )
     return min(len(film.frames), max(1, round(seconds * film.fps)))
 

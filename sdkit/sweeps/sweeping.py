@@ -175,7 +175,9 @@ class Sweep:
         try:
             told = f"{len(self.missing)} cells were not made" if self.missing else ""
             notes = [*self.notes, *([told] if told else [])]
-            bundle["text/html"] = card.figure(self.sheet(), list(self.wanted.values()), notes=notes)
+            sheet = self.sheet()
+            bundle["text/html"] = card.figure(sheet, list(self.wanted.values()), notes=notes)
+            bundle |= card.flat_copy(sheet)
         except Exception as error:  # noqa: BLE001 - an error here would hide the cells it should show
             bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

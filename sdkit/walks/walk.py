@@ -207,7 +207,9 @@ class Walk(Sequence[Image.Image]):
         bundle = {"text/plain": repr(self)}
         if self._frames.there:
             try:
-                bundle["text/html"] = card.figure(self._strip(), self.plan.keyframes, facts=self._count())
+                strip = self._strip()
+                bundle["text/html"] = card.figure(strip, self.plan.keyframes, facts=self._count())
+                bundle |= card.flat_copy(strip)
             except Exception as error:  # noqa: BLE001 - an error here would hide the walk it should show
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle
