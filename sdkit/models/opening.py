@@ -17,7 +17,7 @@ from sdkit.errors import ModelNotFound, SdkitError
 from sdkit.pictures.files import path_of
 from sdkit.pipelines.calls import no_note_on_torchvision
 
-from .checkpoints import look, look_into
+from .checkpoints import beside_a_pipeline, look, look_into
 from .hub import explained, fetch
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def load_file(
         raise ModelNotFound(
             f"{place.name} is damaged or cut short: its header cannot be read; copy or download it again."
         ) from None
+    if told := beside_a_pipeline(keys):
+        raise ModelNotFound(f"{place.name} {told}.")
     class_name = next((name for mark, name in _FAMILIES if any(mark in key for key in keys)), None)
     if class_name is None:
         raise ModelNotFound(
@@ -126,7 +128,7 @@ def _config(config: str) -> str:
     """A folder that was looked into, or a hub id, from which nothing but configuration is fetched."""
     place = path_of(config)
     if place.is_dir():
-        look_into(place)
+        look_into(place, weights_too=False)
         return str(place)
     look(config, place)
     return config
