@@ -1,5 +1,6 @@
 """Films are read back with another library than wrote them: frames, size, format, colours, and nothing half-written."""
 
+import json
 import sys
 
 import av
@@ -7,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+import sdkit
+from sdkit.errors import BadPicture, CannotSave, InvalidSettings, MissingExtra
+from sdkit.pictures.carried import read_film
+from sdkit.pictures.metadata import read_settings
 from sdkit.pictures.video import save_video
+from sdkit.settings import Settings
 
 
 def frames(count=7, size=(48, 32)):
@@ -221,3 +226,48 @@ def test_every_frame_of_a_gif_stands_long_enough_for_browsers(tmp_path, fps):
             durations.append(film.info["duration"])
     assert min(durations) >= 20
     assert sum(durations) == pytest.approx(1000 * 7 / fps, abs=10)
+
+
+# -- C: films, frames and sheets carry their settings and the mark --------------------------------------------------------
+
+MARK = b"digitalsourcetype/trainedAlgorithmicMedia"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
+def test_a_film_carries_settings_and_mark_and_plays_as_before(tmp_path, suffix):
+    asked = [Settings("né <&> 中 🦊", seed=7), Settings("a dog", seed=8)]
+    path = save_video(tmp_path / f"x{suffix}", frames(), settings=asked, progress=False)
+    assert path.read_bytes().count(MARK) == 1
+    settings, extra = read_film(path)
+    assert settings == asked[0]
+    assert [Settings.from_dict(s) for s in json.loads(extra["Keyframes"])] == asked
+    plain = save_video(tmp_path / f"y{suffix}", frames(), progress=False)
+    if suffix == ".mp4":
+        assert all((a == b).all() for a, b in zip(read(path)[1], read(plain)[1], strict=True))
+    else:
+        with Image.open(path) as film, Image.open(plain) as other:
+            assert (film.n_frames, film.size) == (other.n_frames, other.size) == (7, (48, 32))
+            for n in range(7):
+                film.seek(n)
+                other.seek(n)
+                assert film.convert("RGB").tobytes() == other.convert("RGB").tobytes()
+    with pytest.raises(BadPicture, match="holds no settings"):
+        read_film(plain)
+
+
+def test_walks_and_sheets_carry_theirs(tiny, tmp_path):
+    walk = sdkit.interpolate(tiny, ["a cat", "a dog"], frames=3, steps=1, progress=False, folder=tmp_path / "w")
+    for suffix in (".mp4", ".gif", ".webp"):
+        settings, extra = read_film(walk.save(tmp_path / f"w{suffix}", progress=False))
+        assert settings == walk.keyframes[0]
+        assert [s["prompt"] for s in json.loads(extra["Keyframes"])] == ["a cat", "a dog"]
+    for file in (tmp_path / "w").glob("*.png"):
+        assert MARK in file.read_bytes()
+        assert sdkit.load_result(file).settings.prompt in {"a cat", "a dog"}
+    grid = sdkit.sweep(tiny, "a cat", x={"seed": [1, 2]}, steps=1, progress=False)
+    for suffix in (".png", ".jpg", ".webp"):
+        path = grid.save(tmp_path / f"s{suffix}")
+        assert MARK in path.read_bytes()
+        settings, extra = read_settings(path)
+        assert settings == grid[0].settings
+        assert json.loads(extra["Sheet"]) == [{"title": "seed", "labels": ["1", "2"]}]

@@ -14,8 +14,10 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from sdkit.errors import CannotSave, InvalidSettings
+from sdkit.settings import Settings
 
 from . import card
+from .carried import carried
 from .files import path_of, replacing, write_picture
 from .metadata import FORMATS
 from .sheet import contact_sheet, resized
@@ -36,12 +38,20 @@ class Gallery(Sequence[Image.Image]):
         One line above them.
     columns
         Pictures in a row; None fills the width.
+    settings
+        What made the pictures; a saved sheet then carries them, and the mark that says that a model made it.
     """
 
-    def __init__(self, items: Sequence[tuple[str, Image.Image]], heading: str = "", columns: int | None = None) -> None:
+    def __init__(
+        self,
+        items: Sequence[tuple[str, Image.Image]],
+        heading: str = "",
+        columns: int | None = None,
+        settings: Settings | None = None,
+    ) -> None:
         if not items:
             raise InvalidSettings("A gallery needs at least one picture.")
-        self.columns = columns
+        self.columns, self.settings = columns, settings
         self.titles, self._images, self.heading = [t for t, _ in items], [i for _, i in items], heading
 
     def __len__(self) -> int:
@@ -80,7 +90,7 @@ class Gallery(Sequence[Image.Image]):
         if kind is None:
             raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg or .webp")
         with replacing(path) as temporary:
-            write_picture(self.sheet(), temporary, kind)
+            write_picture(self.sheet(), temporary, kind, **(carried(kind, self.settings) if self.settings else {}))
         return path
 
     def __repr__(self) -> str:

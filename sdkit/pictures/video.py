@@ -22,8 +22,11 @@ from typing import IO, Final
 from PIL import Image
 
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.settings import Settings
 
+from .carried import keyframes, mark_film
 from .files import path_of, replacing
+from .metadata import exif_and_xmp
 from .sheet import flat, resized
 
 __all__ = ["save_video"]
@@ -46,6 +49,7 @@ def save_video(
     scale: float = 1,
     audio: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    settings: Sequence[Settings] = (),
 ) -> Path:
     """Write pictures as a film.
 
@@ -66,6 +70,9 @@ def save_video(
         A sound file to go with an MP4; the shorter of the two ends it. It must last for one frame at least.
     progress
         Show a progress bar.
+    settings
+        What made the frames, the first of all first: the film then carries them, and the mark that says that a model
+        made it. `sdkit.pictures.carried.read_film` reads them back.
 
     Returns
     -------
@@ -98,7 +105,9 @@ def save_video(
         raise InvalidSettings(f"The sound '{audio}' cannot be used; give an existing file, and save as .mp4.")
     resized(frames[0], scale)  # a bad scale is told before the encoder starts
     with replacing(path) as temporary:
-        write(temporary, _Film(frames, fps, scale, audio, path.name, progress=progress))
+        write(temporary, _Film(frames, fps, scale, audio, path.name, progress=progress, settings=tuple(settings)))
+        if settings and path.suffix.lower() != ".webp":
+            mark_film(temporary, path.suffix.lower(), settings[0], keyframes(settings))
     return path
 
 
@@ -112,6 +121,7 @@ class _Film:
     audio: Path | None
     name: str
     progress: bool
+    settings: tuple[Settings, ...] = ()
 
     def __iter__(self) -> Iterator[Image.Image]:
         from tqdm.auto import tqdm
@@ -270,7 +280,8 @@ def _palette(film: _Film) -> Image.Image:
 def _write_webp(path: Path, film: _Film) -> None:
     pictures = iter(film)
     first = next(pictures)
-    options = {"duration": film.durations(1), "loop": 0, "quality": _WEBP_QUALITY}
+    told = exif_and_xmp(film.settings[0], keyframes(film.settings)) if film.settings else {}
+    options = {"duration": film.durations(1), "loop": 0, "quality": _WEBP_QUALITY, **told}
     first.save(path, "WEBP", save_all=True, append_images=pictures, **options)
 
 

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sdkit.errors import BadPicture, CannotSave
+from sdkit.pictures.carried import keyframes
 from sdkit.pictures.files import contents, path_of, replacing
-from sdkit.pictures.metadata import open_picture
+from sdkit.pictures.metadata import open_picture, png_chunks
 
 from .route import Place, Plan
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
 __all__ = ["FrameFolder"]
 
@@ -98,8 +100,14 @@ class FrameFolder:
         with replacing(self._file(place, "latents", "npy")) as file:
             np.save(file, latents.astype(np.float16), allow_pickle=False)
         with replacing(self._file(place)) as file:
-            image.save(file, "PNG")
+            image.save(file, "PNG", pnginfo=self._told(place))
         self.there.add(place)
+
+    def _told(self, place: Place) -> PngInfo:
+        """What a frame carries: the settings of the keyframe before it, and how far it lies from there."""
+        recipe = self.plan.recipe(place)
+        between = {"Walk": f"at {', '.join(f'{x:g}' for x in place)}"} if recipe.at else {}
+        return png_chunks(recipe.settings, between | keyframes(recipe.corners))
 
     def picture(self, place: Place) -> Image.Image:
         """Read one frame."""

@@ -195,7 +195,9 @@ class Walk(Sequence[Image.Image]):
         """
         back = self.plan.boomerang if boomerang is None else boomerang
         frames = _Playing(self, [*range(len(self)), *range(len(self) - 2, 0, -1)] if back else range(len(self)))
-        return save_video(path, frames, fps=fps, scale=scale, audio=audio, progress=progress)
+        return save_video(
+            path, frames, fps=fps, scale=scale, audio=audio, progress=progress, settings=self.plan.keyframes
+        )
 
     def __repr__(self) -> str:
         """Describe the walk in one line."""
