@@ -221,7 +221,8 @@ def _refuse_forks(executor: Any) -> None:
 
     A forked process inherits the locks of torch's threads but not the threads: its first picture waits for ever.
     """
-    if isinstance(executor, ProcessPoolExecutor) and executor._mp_context.get_start_method() == "fork":
+    context: Any = getattr(executor, "_mp_context", None)
+    if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":
         raise InvalidSettings(
             'This ProcessPoolExecutor forks, and forked processes hang once torch has run; make it with ProcessPoolExecutor(…, mp_context=multiprocessing.get_context("spawn")).'
         )

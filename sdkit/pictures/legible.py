@@ -13,7 +13,7 @@ from typing import Final, TextIO
 
 __all__ = ["legible", "printable", "say"]
 
-_PLAIN: Final = {"→": "->", "←": "<-", "×": "x", "▸": ">", "…": "...", "·": "-", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"', "⚠": "!"}  # fmt: skip
+_PLAIN: Final = {"→": "->", "←": "<-", "×": "x", "▸": ">", "…": "...", "·": "-", "–": "-", "—": "-", "’": "'", "“": '"', "”": '"', "⚠": "!", "⁄": "/"}  # fmt: skip
 
 
 def legible(text: str, shows: Callable[[str], bool]) -> str:
@@ -59,7 +59,7 @@ def _spelled(character: str, shows: Callable[[str], bool]) -> str:
     if character in _PLAIN:
         return _PLAIN[character]
     parts = unicodedata.normalize("NFKD", character)
-    letters = "".join(c for c in parts if not unicodedata.combining(c))
+    letters = "".join(_PLAIN.get(c, c) for c in parts if not unicodedata.combining(c))
     if letters and shows(letters):
         return letters
     if parts != character and unicodedata.combining(character):
