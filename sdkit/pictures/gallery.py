@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sdkit.errors import CannotSave, InvalidSettings
 from sdkit.settings import Settings
@@ -19,6 +19,7 @@ from sdkit.settings import Settings
 from . import card
 from .carried import carried
 from .files import path_of, replacing, write_picture
+from .lettering import lettering
 from .metadata import FORMATS
 from .sheet import contact_sheet, resized
 
@@ -67,9 +68,10 @@ class Gallery(Sequence[Image.Image]):
 
     def sheet(self, columns: int | None = None) -> Image.Image:
         """All pictures on one sheet with their titles drawn below them."""
-        font, strip = ImageFont.load_default(14), 22
+        letters, strip = lettering(self.titles, 14), 24
+        font = letters.font
         tiles = []
-        for title, image in zip(self.titles, self._shown(), strict=True):
+        for title, image in zip(map(letters.spell, self.titles), self._shown(), strict=True):
             width = max(image.width, round(font.getlength(title)) + 4)
             tile = Image.new("RGB", (width, image.height + strip), "white")
             tile.paste(image)
