@@ -1,5 +1,7 @@
 """F: text drawn into pictures is legible in any script: a font that has it, or letters and escapes, never boxes."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -83,3 +85,18 @@ def test_sheets_with_titles_of_any_script(tiny):
         assert np.asarray(sheet.convert("L"))[66:].min() < 160, text
     grid = sdkit.sweep(tiny, "a cat", x={"prompt": ["кот", "猫 🦊"]}, y={"seed": [1, 2]}, steps=1, progress=False)
     assert grid.sheet().width <= 800
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_plots_draw_no_boxes(text):
+    from matplotlib.figure import Figure
+
+    from sdkit.plots.axes import lettered
+
+    figure = Figure()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # "Glyph … missing from font"
+        words = lettered(figure.suptitle(text, fontsize=10))
+        figure.canvas.draw()
+    assert words.get_fontsize() == 10
+    assert words.get_text()
