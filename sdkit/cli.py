@@ -18,7 +18,9 @@ from pathlib import Path
 
 from . import __version__
 from .errors import CannotSave, InvalidSettings, MissingExtra, SdkitError
-from .pictures.files import safe_name
+from .pictures.files import contents, path_of, safe_name
+from .pictures.legible import say
+from .pictures.sheet import enlarged
 from .settings import FITS, SCHEDULERS, Settings
 
 __all__ = ["main"]
@@ -30,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except SdkitError as error:
-        print(f"sdkit: {error}", file=sys.stderr)
+        _say(f"sdkit: {error}")
         return 2
     except KeyboardInterrupt:
         print("sdkit: stopped; nothing was saved.", file=sys.stderr)
@@ -45,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
     make = commands.add_parser("generate", help="make a picture from words", description="Make a picture from words.")
     make.add_argument("prompt", help='for example "a red car on a beach, watercolor"')
-    make.add_argument("-o", "--output", type=Path, help="PNG, JPEG or WebP (default: a name made from the prompt)")
+    make.add_argument("-o", "--output", type=path_of, help="PNG, JPEG or WebP (default: a name made from the prompt)")
     make.add_argument("--model", help="hub id, folder or .safetensors file (default: Pocket, the model inside)")
     make.add_argument("--negative", default="", metavar="WORDS", help="what should not be there")
     make.add_argument("--seed", type=int, default=0)
@@ -55,8 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     make.add_argument("--height", type=int)
     make.add_argument("--scheduler", choices=SCHEDULERS)
     make.add_argument("--count", type=int, default=1, help="pictures, with seeds counting up")
-    make.add_argument("--image", type=Path, help="a picture to start from")
-    make.add_argument("--mask", type=Path, help="white where --image is made anew")
+    make.add_argument("--image", type=path_of, help="a picture to start from")
+    make.add_argument("--mask", type=path_of, help="white where --image is made anew")
     make.add_argument("--strength", type=float, help="0 keeps --image, 1 forgets it (default 0.6)")
     make.add_argument(
         "--fit",
@@ -73,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = commands.add_parser("lab", help="open JupyterLab on a copy of the notebooks")
     lab.add_argument(
         "folder",
-        type=Path,
+        type=path_of,
         nargs="?",
         default=Path("sdkit-notebooks"),
         help="where the copy goes (default: %(default)s)",
@@ -107,20 +109,23 @@ def _generate(options: argparse.Namespace) -> int:
         raise CannotSave(f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(FORMATS)}.")
     if not target.parent.is_dir():
         raise CannotSave(f"There is no folder {str(target.parent)!r}; make it first.")
+    enlarged((settings.width or 1, settings.height or 1), options.scale)
     if options.fit and not options.image:
         raise InvalidSettings("--fit needs --image, the picture that it is about.")
     image, mask = taken_in(options.image, options.mask)
     _say(f"Loading {options.model or 'Pocket'} …")
-    from .generation import generate
+    from .generation import complete, generate
     from .models.load import load
 
     with redirect_stdout(sys.stderr):  # what it tells of the model is not the answer, which is a path
         pipe = load(options.model, device=options.device, memory=options.memory)
+    first = complete(pipe, settings, image=image, mask=mask)[0]
+    enlarged((first.width or 1, first.height or 1), options.scale)  # of the model's own size, if none was given
     _say(f"Making {options.count} picture{'s' if options.count > 1 else ''} on {pipe.device} …")
     result = generate(pipe, settings, count=options.count, image=image, mask=mask)
     saved = result.save(target, scale=options.scale)
     for path in saved if isinstance(saved, list) else [saved]:
-        print(path)
+        say(path)
     return 0
 
 
@@ -146,7 +151,7 @@ def _info(options: argparse.Namespace) -> int:
     rows += [("cached model", name) for name in _cached()] or [("cached models", "none")]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+        say(f"{name:<{width}}  {value}")
     return 0
 
 
@@ -200,7 +205,7 @@ def _lab(options: argparse.Namespace) -> int:
     copied = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for notebook in sorted(_notebooks().glob("*.ipynb")):
+        for notebook in [f for f in contents(_notebooks()) if f.suffix == ".ipynb"]:
             if (folder / notebook.name).exists():
                 _say(f"{folder / notebook.name} is there already and is left as it is.")
             else:
@@ -209,7 +214,7 @@ def _lab(options: argparse.Namespace) -> int:
         raise CannotSave(
             f"The notebooks could not be copied to {str(folder)!r}: {error.strerror}; choose another folder."
         ) from None
-    print(folder)
+    say(folder)
     if options.no_open:
         return 0
     _trust(copied)
@@ -226,7 +231,7 @@ def _trust(notebooks: list[Path]) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, sys.stderr)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,10 @@ def scatter(
     ------
     WorkerFailed
         If a job lost its worker twice.
+    InvalidSettings
+        For a pool of processes that forks.
     """
+    _refuse_forks(executor)
     pool = _Pool(executor)
     try:
         lost: dict[int, Exception] = {}
@@ -211,6 +214,18 @@ def model_of(pipe: DiffusionPipeline) -> dict[str, Any]:
         "dtype": str(network.dtype).removeprefix("torch."),
         "scheduler": [type(pipe.scheduler).__name__, json.loads(json.dumps(scheduler, default=list))],
     }
+
+
+def _refuse_forks(executor: Any) -> None:
+    """Refuse a pool that forks, Linux's own choice up to Python 3.13.
+
+    A forked process inherits the locks of torch's threads but not the threads: its first picture waits for ever.
+    """
+    context: Any = getattr(executor, "_mp_context", None)
+    if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":
+        raise InvalidSettings(
+            'This ProcessPoolExecutor forks, and forked processes hang once torch has run; make it with ProcessPoolExecutor(…, mp_context=multiprocessing.get_context("spawn")).'
+        )
 
 
 class _Pool:

@@ -12,7 +12,8 @@ import math
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ __all__ = [
     "complete",
     "generate",
     "make",
+    "notes_only",
     "variations",
     "warn_about_words",
     "warn_of_flags",
@@ -60,6 +62,9 @@ _SMALL = 128 * 128  # pixels: up to here a processor is fastest with eight pictu
 _SHARED = ("steps", "guidance_scale", "width", "height", "scheduler", "strength", "fit", "task")
 _EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
 _EMBEDDED = "Made from text encodings that were handed in: the settings alone do not make this picture again."
+
+
+_quiet: ContextVar[bool] = ContextVar("_quiet", default=False)
 
 
 class PromptWarning(UserWarning):
@@ -436,7 +441,7 @@ def warn_about_words(pipe: Any, wanted: Sequence[Settings], *, stacklevel: int =
                 notes.append(
                     f"The prompt has {length - 2} tokens and the text encoder reads {limit - 2}; its end is not seen: shorten it."
                 )
-    for note in notes:
+    for note in () if _quiet.get() else notes:
         warnings.warn(note, PromptWarning, stacklevel=stacklevel)
     return tuple(notes)
 
@@ -444,13 +449,26 @@ def warn_about_words(pipe: Any, wanted: Sequence[Settings], *, stacklevel: int =
 def warn_of_flags(flags: Iterable[bool], *, stacklevel: int = 4) -> None:
     """Warn once if the safety checker flagged pictures."""
     all_flags = list(flags)
-    if count := sum(all_flags):
+    if (count := sum(all_flags)) and not _quiet.get():
         which = "the picture" if len(all_flags) == 1 else f"{count} of {len(all_flags)} pictures"
         warnings.warn(
             f"The model's safety checker flagged and blanked {which}; try another seed or prompt.",
             FlaggedWarning,
             stacklevel=stacklevel,
         )
+
+
+@contextmanager
+def notes_only() -> Iterator[None]:
+    """Leave what is told of prompts and flags to ``result.notes`` inside the block, in this thread alone.
+
+    Python's own warning filters belong to the whole process: a panel's thread must not change the notebook's.
+    """
+    before = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(before)
 
 
 def chunks(pipe: Any, wanted: Sequence[Settings], size: int) -> Iterator[list[int]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from .errors import BadPicture, CannotSave, InvalidSettings
 from .pictures import card
-from .pictures.files import replacing, safe_name, write_picture
+from .pictures.files import path_of, replacing, safe_name, write_picture
 from .pictures.metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_picture
 from .pictures.sheet import contact_sheet, flat, readable, resized
 from .pictures.signing import Signature, signed
@@ -235,7 +235,7 @@ class Result(Sequence["Result"]):
             For another suffix, a missing folder, a full disk, or a certificate that cannot sign. All files are
             written, or none is changed.
         """
-        path = Path(path)
+        path = path_of(path)
         kind = _format(path.name, path.suffix)
         if len(self) == 1:
             return self._write([path], kind, scale, sign)[0]
@@ -263,17 +263,18 @@ class Result(Sequence["Result"]):
             As for `save`.
         """
         kind = _format(suffix, suffix)
+        folder = path_of(folder)
         paths: list[Path] = []
         taken: set[str] = set()
         for settings in self._settings:
             stem = safe_name(settings.prompt, settings.seed)
             name, number = f"{stem}{suffix}", 1
             # Compared without case: to macOS and Windows "Cat-1.png" and "cat-1.png" are one file.
-            while name.casefold() in taken or os.path.lexists(Path(folder) / name):
+            while name.casefold() in taken or os.path.lexists(folder / name):
                 number += 1
                 name = f"{stem}-{number}{suffix}"
             taken.add(name.casefold())
-            paths.append(Path(folder) / name)
+            paths.append(folder / name)
         return self._write(paths, kind, scale)
 
     def __repr__(self) -> str:
@@ -291,7 +292,9 @@ class Result(Sequence["Result"]):
         bundle = {"text/plain": repr(self)}
         if self._images:
             try:
-                bundle["text/html"] = card.figure(readable(self._images), self._settings, self.seconds, self.notes)
+                shown = readable(self._images)
+                bundle["text/html"] = card.figure(shown, self._settings, self.seconds, self.notes)
+                bundle |= card.flat_copy(shown)
             except Exception as error:  # noqa: BLE001 - an error here would hide the result it should show
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

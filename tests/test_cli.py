@@ -41,6 +41,8 @@ def test_count_scale_and_a_picture_to_start_from(tmp_path, monkeypatch, capsys):
         (["a cat", "--steps", "0"], "steps"),
         (["a cat", "--count", "0"], "--count is 0"),
         (["a cat", "--width", "63"], "63"),
+        (["a cat", "--scale", "100"], "scale=100 is outside 0 to 64"),
+        (["a cat", "--scale", "64", "--width", "512", "--height", "512"], "above Pillow's limit"),
         (["a cat", "--mask", "m.png"], "--mask needs --image"),
         (["a cat", "--image", "missing.png"], "missing.png"),
     ],
@@ -53,6 +55,15 @@ def test_bad_input_is_told_before_anything_is_loaded(tmp_path, monkeypatch, caps
     assert told.startswith("sdkit: ")
     assert sentence in told
     assert "\n" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scale_too_large_for_the_models_own_size_is_told_before_the_picture_is_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sdkit.generation.generate", lambda *_, **__: pytest.fail("a picture was made"))
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1_000_000)
+    assert cli.main(["generate", "a cat", "--scale", "60"]) == 2
+    assert "above Pillow's limit" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -90,6 +90,16 @@ def test_a_lost_worker_costs_its_job_one_retry(cluster, tmp_path):
     assert (tmp_path / "flag").exists()
 
 
+def test_a_pool_that_forks_is_refused_instead_of_hanging(small):
+    fork = multiprocessing.get_context("fork")  # the default of Linux up to Python 3.13
+    with ProcessPoolExecutor(1, mp_context=fork) as executor:
+        for call in (sweep, interpolate):
+            options = {"x": {"seed": [1]}} if call is sweep else {"frames": 2}
+            asked = "a cat" if call is sweep else ["a cat", "a dog"]
+            with pytest.raises(InvalidSettings, match=r"forks, and forked processes hang .*get_context\(\"spawn\"\)"):
+                call(small, asked, executor=executor, steps=1, progress=False, **options)
+
+
 @pytest.mark.cluster
 def test_equal_jobs_are_all_done(cluster):
     executor, _ = cluster

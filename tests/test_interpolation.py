@@ -363,7 +363,7 @@ def test_a_walk_shows_itself_as_one_light_filmstrip(tiny):
     hostile = "<script>alert(1)</script>"
     made = walk(tiny, [hostile, "a dog"], frames=20)
     bundle = made._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html"}
+    assert set(bundle) == {"text/plain", "text/html", "image/jpeg"}
     assert bundle["text/plain"].startswith("<Walk: 20 frames, 2 keyframes")
     assert bundle["text/html"].count("<img") == 1
     assert "<script" not in bundle["text/html"]

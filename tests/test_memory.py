@@ -15,8 +15,9 @@ from diffusers import StableDiffusionPipeline
 import sdkit
 from sdkit.errors import InvalidSettings, ModelNotFound, NumericalError, OutOfMemory
 from sdkit.memory import plan as memory, recovery
+from sdkit.memory.containers import container_room
 from sdkit.memory.needs import decoding, denoising
-from sdkit.memory.plan import planned
+from sdkit.memory.plan import free, planned
 from sdkit.memory.recovery import LessMemory
 from sdkit.memory.sizes import measure
 from sdkit.models import finding as models
@@ -589,3 +590,44 @@ def test_every_family_can_be_probed(family, capsys):
         next(network.parameters()).fill_(torch.inf)
     assert list(widen_what_overflows(pipe, "cpu").values()) == [torch.float32]
     assert json.dumps(capsys.readouterr().out).count("overflows in float16") == 1
+
+
+# -- what is free -------------------------------------------------------------------------------------------------------
+
+
+def group(folder, limit, taken, inactive, version):
+    names = {1: ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"), 2: ("max", "current", "inactive_file")}
+    held, used, pages = names[version]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"memory.{held}").write_text(f"{limit}\n")
+    (folder / f"memory.{used}").write_text(f"{taken}\n")
+    (folder / "memory.stat").write_text(f"anon 1\n{pages} {inactive}\n")
+
+
+def test_a_containers_limit_counts_at_every_level(tmp_path):
+    (tmp_path / "proc/self").mkdir(parents=True)
+    assert container_room(tmp_path) is None  # not Linux
+    book = tmp_path / "proc/self/cgroup"
+    book.write_text("0::/user/job\n")
+    assert container_room(tmp_path) is None  # no limit anywhere
+    top = tmp_path / "sys/fs/cgroup"
+    group(top / "user/job", "max", 700, 100, 2)
+    assert container_room(tmp_path) is None
+    group(top / "user", 1000, 700, 100, 2)
+    assert container_room(tmp_path) == 400  # files that were read go when memory is needed
+    group(top / "user/job", 500, 300, 50, 2)
+    assert container_room(tmp_path) == 250
+    group(top / "user/job", 500, 600, 0, 2)
+    assert container_room(tmp_path) == 0
+    book.write_text("9:name=systemd:/\n4:cpu,memory:/docker/0123\n0::/\n")
+    group(top / "memory", 2000, 1500, 300, 1)  # inside of the container the path of the world outside is not there
+    assert container_room(tmp_path) == 800
+
+
+def test_free_memory_is_what_may_be_had(monkeypatch):
+    import psutil
+
+    monkeypatch.setattr("sdkit.memory.plan.container_room", lambda: None)
+    assert free("cpu") == pytest.approx(psutil.virtual_memory().available, rel=0.2)  # with the page cache
+    monkeypatch.setattr("sdkit.memory.plan.container_room", lambda: 3 * 2**30)
+    assert free("cpu") <= 3 * 2**30

@@ -145,11 +145,68 @@ def test_single_files_that_are_none(tmp_path):
     with pytest.raises(ModelNotFound, match="damaged or cut short"):
         load(tmp_path / "cut.safetensors")
     save_file({"lora_unet_down.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
-    with pytest.raises(ModelNotFound, match="perhaps a LoRA"):
+    with pytest.raises(ModelNotFound, match="lora.safetensors is a LoRA, not a checkpoint; load a base model first"):
         load(tmp_path / "lora.safetensors")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelNotFound, match="is not a .safetensors file"):
         load(tmp_path / "notes.txt")
+
+
+# -- I: what is no pipeline, or only the beginning of one, gets its own sentence
+
+
+@pytest.mark.parametrize(
+    ("key", "sentence"),
+    [
+        ("lora_te_text_model_encoder.lora_down.weight", "is a LoRA"),
+        ("unet.down_blocks.0.attn1.to_q.lora_A.weight", "is a LoRA"),
+        ("control_model.input_blocks.0.0.weight", "is a ControlNet"),
+    ],
+)
+def test_a_file_that_goes_with_a_pipeline(tmp_path, key, sentence):
+    from safetensors.torch import save_file
+
+    save_file({key: torch.zeros(1)}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelNotFound, match=sentence) as told:
+        load(tmp_path / "x.safetensors")
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_that_goes_with_a_pipeline(tmp_path):
+    (tmp_path / "lora").mkdir()
+    (tmp_path / "lora" / "pytorch_lora_weights.safetensors").write_bytes(b"")
+    with pytest.raises(ModelNotFound, match="'lora' holds a LoRA, not a pipeline; load a base model first"):
+        load(tmp_path / "lora")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text('{"_class_name": "ControlNetModel"}')
+    with pytest.raises(ModelNotFound, match="'net' holds a ControlNet, not a pipeline; load it with diffusers"):
+        load(tmp_path / "net")
+
+
+def test_a_download_that_stopped(tiny, tmp_path):
+    from sdkit.models.checkpoints import look_into
+
+    place = tmp_path / "mine"
+    tiny.save_pretrained(place)
+    look_into(place, told="owner/mine")
+    weights = next((place / "unet").glob("*.safetensors"))
+    pieces = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors", "b": weights.name}}
+    weights.unlink()
+    with pytest.raises(
+        ModelNotFound, match=r"mine/unet lacks weights \(no .safetensors file\); copy the checkpoint again"
+    ):
+        load(place)
+    weights.symlink_to(tmp_path / "blob-that-is-not-there")
+    with pytest.raises(
+        ModelNotFound, match=r"unet lacks weights .*; it was not fetched to its end: connect and load it"
+    ):
+        look_into(place, told="owner/mine")
+    look_into(place, weights_too=False)  # the configuration of a single file needs no weights
+    weights.unlink()
+    (place / "unet" / "diffusion_pytorch_model-00002-of-00002.safetensors").write_bytes(b"")
+    (place / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(pieces))
+    with pytest.raises(ModelNotFound, match=r"lacks weights \(diffusion_pytorch_model-00001-of-00002"):
+        look_into(place, told="owner/mine")
 
 
 def test_a_hub_id_without_network(no_network, monkeypatch, tmp_path):

@@ -243,6 +243,39 @@ def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
     assert isinstance(asked[0], Question)
 
 
+def test_guidance_of_zero_is_a_number_too(monkeypatch):
+    from sdkit.pocket import evaluate
+
+    asked = {}
+    monkeypatch.setattr(evaluate, "train_judge", lambda *_, **__: None)
+    monkeypatch.setattr(evaluate, "report", lambda *_, **options: asked.update(options))
+    monkeypatch.setattr(evaluate, "table", str)
+    evaluate.main(["--guidance", "0"])
+    assert asked["guidance"] == 0
+
+
+def test_a_shard_stands_under_its_name_only_when_it_is_whole(trained, monkeypatch):
+    from diffusers import AutoencoderKL
+
+    from sdkit.pocket import train
+    from sdkit.pocket.training.presets import PRESETS
+
+    def killed(_state, path):
+        Path(path).write_bytes(b"half a sh")
+        raise KeyboardInterrupt
+
+    vae = AutoencoderKL.from_pretrained(trained / "weights" / "vae")
+    shard = trained / "latents" / "007.pt"
+    with monkeypatch.context() as broken:
+        broken.setattr(train.torch, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train._shard(PRESETS["tiny"], 7, vae, trained, "cpu")
+    assert not shard.exists()
+    latents, _, scenes = train._shard(PRESETS["tiny"], 7, vae, trained, "cpu")
+    assert shard.exists()
+    assert len(latents) == len(scenes)
+
+
 def test_the_tokenizer_is_the_same_in_every_process():
     code = (
         "from sdkit.pocket.training.presets import PRESETS; from sdkit.pocket.training.tokenizer import build_tokenizer;"

@@ -124,7 +124,7 @@ def test_impossible_sheets_are_refused(options: dict[str, Any], sentence: str) -
 )
 def test_a_notebook_shows_one_html_card(count: int, size: tuple[int, int], width: int) -> None:
     bundle = result(count, size)._repr_mimebundle_(include=None, exclude=None)
-    assert set(bundle) == {"text/plain", "text/html"}
+    assert set(bundle) == {"text/plain", "text/html", "image/jpeg"}
     assert bundle["text/html"].count("base64,") == 1
     assert f'width="{width}"' in bundle["text/html"]
     assert "0.8 s" in bundle["text/html"]

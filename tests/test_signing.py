@@ -103,6 +103,16 @@ def test_a_changed_picture_is_noticed(tmp_path, signature):
     assert "assertion.dataHash.mismatch" in read(path, "jpeg")[1]
 
 
+@pytest.mark.parametrize("curve", [ec.SECP224R1(), ec.SECP256K1(), ec.BrainpoolP256R1()])
+def test_a_key_on_a_curve_that_the_standard_lacks_is_named(tmp_path, signature, curve):
+    key = ec.generate_private_key(curve).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (tmp_path / "key.pem").write_bytes(key)
+    with pytest.raises(CannotSave, match=f"keys on the curve {curve.name}, only P-256"):
+        result().save(tmp_path / "cat.png", sign=(signature[0], tmp_path / "key.pem"))
+
+
 def test_what_cannot_sign_leaves_nothing(tmp_path, signature):
     with pytest.raises(CannotSave, match=r"cannot read '.*no\.pem' to sign with: No such file"):
         result().save(tmp_path / "cat.png", sign=(tmp_path / "no.pem", signature[1]))

@@ -240,7 +240,7 @@ def test_a_sweep_saves_as_a_picture_and_shows_itself_once(tiny, tmp_path):
     assert Image.open(grid.save(tmp_path / "s.png")).size == grid.sheet().size
     assert Image.open(grid.save(tmp_path / "s.webp", cell=64)).size == grid.sheet(64).size
     bundle = grid._repr_mimebundle_()
-    assert set(bundle) == {"text/plain", "text/html"}
+    assert set(bundle) == {"text/plain", "text/html", "image/jpeg"}
     assert bundle["text/plain"] == "<Sweep of 6 cells: guidance scale by seed>"
     assert bundle["text/html"].count("data:image/") == 1
 

@@ -1,5 +1,6 @@
 """Films are read back with another library than wrote them: frames, size, format, colours, and nothing half-written."""
 
+import json
 import sys
 
 import av
@@ -7,8 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+import sdkit
+from sdkit.errors import BadPicture, CannotSave, InvalidSettings, MissingExtra
+from sdkit.pictures.carried import read_film
+from sdkit.pictures.metadata import read_settings
 from sdkit.pictures.video import save_video
+from sdkit.settings import Settings
 
 
 def frames(count=7, size=(48, 32)):
@@ -18,7 +23,7 @@ def frames(count=7, size=(48, 32)):
 
 
 def read(path):
-    with av.open(str(path)) as film:
+    with av.open(f"file:{path}") as film:
         stream = film.streams.video[0]
         return stream, [f.to_ndarray(format="rgb24") for f in film.decode(stream)]
 
@@ -112,6 +117,9 @@ def test_a_failing_encoder_is_told_in_its_own_words(tmp_path):
         ("none/x.mp4", {}, CannotSave, "there is no folder"),
         ("x.mp4", {"fps": 0}, InvalidSettings, "fps is 0"),
         ("x.mp4", {"fps": float("nan")}, InvalidSettings, "fps is nan"),
+        ("x.gif", {"fps": 60}, InvalidSettings, "fps is 60; .gif holds 0.002 to 50 frames per second; save as .mp4"),
+        ("x.gif", {"fps": 0.001}, InvalidSettings, "fps is 0.001; .gif holds 0.002 to 50 frames per second."),
+        ("x.webp", {"fps": 1e-5}, InvalidSettings, "fps is 1e-05; .webp holds 0.001 to 240"),
         ("x.mp4", {"scale": -1}, InvalidSettings, "scale=-1"),
         ("x.gif", {"audio": "x.wav"}, InvalidSettings, "sound 'x.wav' cannot be used"),
     ],
@@ -132,3 +140,134 @@ def test_without_ffmpeg_the_extra_is_named(tmp_path, monkeypatch):
     with pytest.raises(MissingExtra, match=r"sdkit-notebooks\[video\]"):
         save_video(tmp_path / "x.mp4", frames(), progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+# -- G: names, reasons, short sounds, frame rates ------------------------------------------------------------------------
+
+
+def sound(path, seconds, rate=44_100):
+    import soundfile
+
+    soundfile.write(path, np.sin(np.arange(round(seconds * rate)) / 9), rate)
+    return path
+
+
+@pytest.mark.parametrize("name", ["take 12:30.mp4", "http:x.mp4", "-y.mp4", "%03d.mp4", "a'b \"c.mp4"])
+def test_a_name_is_only_a_name(tmp_path, monkeypatch, name):
+    (tmp_path / "data:1").mkdir()
+    monkeypatch.chdir(tmp_path)
+    heard = sound(f"data:1/{name}.wav", 1)
+    assert len(read(save_video(f"data:1/{name}", frames(), progress=False, audio=heard))[1]) == 7
+    assert len(read(save_video(tmp_path / "data:1" / name, frames(), progress=False))[1]) == 7
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.05, 1), (0.1, 2), (0.5, 12), (3, 24)])
+def test_the_shorter_of_sound_and_film_ends_it_to_the_frame(tmp_path, seconds, count):
+    heard = sound(tmp_path / "x.wav", seconds)
+    path = save_video(tmp_path / "x.mp4", frames(24), fps=24, audio=heard, progress=False)
+    assert len(read(path)[1]) == count
+    with av.open(str(path)) as film:
+        stream = film.streams.audio[0]
+        assert float(stream.duration * stream.time_base) == pytest.approx(count / 24, abs=0.03)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.005, 0.03])
+def test_a_sound_of_milliseconds_is_told(tmp_path, seconds):
+    heard = sound(tmp_path / "x.wav", seconds)
+    with pytest.raises(InvalidSettings, match=r"shorter than one frame at 24 frames per second, 41.7 ms"):
+        save_video(tmp_path / "x.mp4", frames(24), fps=24, audio=heard, progress=False)
+    assert [f.name for f in tmp_path.iterdir()] == ["x.wav"]
+
+
+def program(folder, monkeypatch, text):
+    """A program in the place of ffmpeg."""
+    path = folder / "ffmpeg"
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "echo '[out#0/mp4 @ 0x55d0] No space left on device' >&2; echo 'Conversion failed!' >&2; exit 1",
+            "No space left",
+        ),
+        ("cat > /dev/null; exit 3", "exit status 3, and no reason given"),
+        ("kill -9 $$", "stopped from outside by SIGKILL"),
+    ],
+)
+def test_the_first_complaint_is_the_reason(tmp_path, monkeypatch, text, sentence):
+    program(tmp_path, monkeypatch, text)
+    with pytest.raises(CannotSave, match=f"cannot save 'x.mp4': ffmpeg failed .*{sentence}"):
+        save_video(tmp_path / "x.mp4", frames(60), progress=False)
+
+
+def test_a_program_that_does_not_start_is_not_the_disks_fault(tmp_path, monkeypatch):
+    monkeypatch.setattr("imageio_ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "gone"))
+    with pytest.raises(CannotSave, match="ffmpeg does not start .*No such file.*install it again"):
+        save_video(tmp_path / "x.mp4", frames(), progress=False)
+
+
+@pytest.mark.parametrize("fps", [0.5, 1, 12.5, 23.976, 29.97, 60, 240])
+def test_an_mp4_keeps_its_frame_rate(tmp_path, fps):
+    stream, seen = read(save_video(tmp_path / "x.mp4", frames(), fps=fps, progress=False))
+    assert len(seen) == 7
+    assert float(stream.average_rate) == pytest.approx(fps, rel=1e-3)
+
+
+@pytest.mark.parametrize("fps", [0.01, 3, 30, 47, 50])
+def test_every_frame_of_a_gif_stands_long_enough_for_browsers(tmp_path, fps):
+    with Image.open(save_video(tmp_path / "x.gif", frames(), fps=fps, progress=False)) as film:
+        durations = []
+        for n in range(film.n_frames):
+            film.seek(n)
+            durations.append(film.info["duration"])
+    assert min(durations) >= 20
+    assert sum(durations) == pytest.approx(1000 * 7 / fps, abs=10)
+
+
+# -- C: films, frames and sheets carry their settings and the mark --------------------------------------------------------
+
+MARK = b"digitalsourcetype/trainedAlgorithmicMedia"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
+def test_a_film_carries_settings_and_mark_and_plays_as_before(tmp_path, suffix):
+    asked = [Settings("né <&> 中 🦊", seed=7), Settings("a dog", seed=8)]
+    path = save_video(tmp_path / f"x{suffix}", frames(), settings=asked, progress=False)
+    assert path.read_bytes().count(MARK) == 1
+    settings, extra = read_film(path)
+    assert settings == asked[0]
+    assert [Settings.from_dict(s) for s in json.loads(extra["Keyframes"])] == asked
+    plain = save_video(tmp_path / f"y{suffix}", frames(), progress=False)
+    if suffix == ".mp4":
+        assert all((a == b).all() for a, b in zip(read(path)[1], read(plain)[1], strict=True))
+    else:
+        with Image.open(path) as film, Image.open(plain) as other:
+            assert (film.n_frames, film.size) == (other.n_frames, other.size) == (7, (48, 32))
+            for n in range(7):
+                film.seek(n)
+                other.seek(n)
+                assert film.convert("RGB").tobytes() == other.convert("RGB").tobytes()
+    with pytest.raises(BadPicture, match="holds no settings"):
+        read_film(plain)
+
+
+def test_walks_and_sheets_carry_theirs(tiny, tmp_path):
+    walk = sdkit.interpolate(tiny, ["a cat", "a dog"], frames=3, steps=1, progress=False, folder=tmp_path / "w")
+    for suffix in (".mp4", ".gif", ".webp"):
+        settings, extra = read_film(walk.save(tmp_path / f"w{suffix}", progress=False))
+        assert settings == walk.keyframes[0]
+        assert [s["prompt"] for s in json.loads(extra["Keyframes"])] == ["a cat", "a dog"]
+    for file in (tmp_path / "w").glob("*.png"):
+        assert MARK in file.read_bytes()
+        assert sdkit.load_result(file).settings.prompt in {"a cat", "a dog"}
+    grid = sdkit.sweep(tiny, "a cat", x={"seed": [1, 2]}, steps=1, progress=False)
+    for suffix in (".png", ".jpg", ".webp"):
+        path = grid.save(tmp_path / f"s{suffix}")
+        assert MARK in path.read_bytes()
+        settings, extra = read_settings(path)
+        assert settings == grid[0].settings
+        assert json.loads(extra["Sheet"]) == [{"title": "seed", "labels": ["1", "2"]}]

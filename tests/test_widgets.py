@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from test_card import HOSTILE
 
 import sdkit
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.generation import PromptWarning
 from sdkit.pipelines.condition import condition
 from sdkit.pipelines.schedulers import own_scheduler, scheduler_of
 from sdkit.pipelines.tokens import read_prompt
@@ -35,8 +37,6 @@ from sdkit.widgets.studio import shown, thumbnail
 from sdkit.widgets.working import on_one_core, stoppable
 
 PATIENCE = 120
-# a panel shows these sentences itself and hides the warning; the test runner would turn it into an error first
-pytestmark = pytest.mark.filterwarnings("ignore::sdkit.generation.PromptWarning")
 
 
 def send(panel, buffers=(), **message):
@@ -51,6 +51,24 @@ def explorer(tiny):
     assert made.worker.join(PATIENCE)
     yield made
     made.close()
+
+
+def test_panels_tell_of_words_themselves_and_leave_the_notebooks_warnings_as_they_are(tiny):
+    code = (
+        "import warnings, sdkit.widgets.prompt; from sdkit.generation import PromptWarning;"
+        "assert not any(issubclass(f[2], PromptWarning) for f in warnings.filters)"  # other libraries add theirs
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    long = "a cat " * 60
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        panel = PromptExplorer(tiny, long, steps=1)
+        assert panel.worker.join(PATIENCE)
+        assert "its end is not seen" in panel.note
+        panel.close()
+        assert not [w for w in caught if issubclass(w.category, PromptWarning)]
+        sdkit.generate(tiny, long, steps=1, progress=False)  # in a cell it is still told
+        assert [w for w in caught if issubclass(w.category, PromptWarning)]
 
 
 # -- the prompt explorer -----------------------------------------------------------------------------------------------

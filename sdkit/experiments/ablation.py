@@ -79,7 +79,7 @@ class Ablation:
                     overlay(picture, change / max(float(change.max()), 1e-6)),
                 ),
             ]
-        return Gallery(rows, heading=self.original.settings.prompt, columns=3)
+        return Gallery(rows, heading=self.original.settings.prompt, columns=3, settings=self.original.settings)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Show the comparison in a notebook."""

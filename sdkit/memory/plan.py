@@ -6,7 +6,6 @@ device, and the first way that fits, in order of what it costs in time, is appli
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +16,10 @@ from weakref import WeakKeyDictionary
 
 from sdkit import pocket
 from sdkit.errors import InvalidSettings
+from sdkit.pictures.legible import printable
 from sdkit.pipelines.placement import Way, offload, tile
 
+from .containers import container_room
 from .needs import USABLE, Needs
 from .sizes import measure
 
@@ -137,11 +138,12 @@ class Plan:
     def __str__(self) -> str:
         """Return the table as text."""
         wide = max(len(row[0]) for _, rows in self._tables() for row in rows)
-        return "\n".join(
+        table = "\n".join(
             line
             for title, rows in self._tables()
             for line in (title, *(f"  {a:<{wide}}  {b:>9}  {c}" for a, b, c in rows))
         )
+        return printable(table)  # `print(plan)` must not fail on a terminal of cp1252 or ASCII
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
@@ -245,9 +247,11 @@ def free(device: str) -> int:
         return min(left, allowed) + unused
     if device.startswith("mps"):
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
-    pages = next((n for n in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES") if n in names), None)  # macOS knows the second only
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE") if pages else 8 * _GIB  # Windows says neither
+    import psutil
+
+    there_is = int(psutil.virtual_memory().available)  # with what files hold until somebody needs it
+    limit = container_room()
+    return there_is if limit is None else min(there_is, limit)
 
 
 def _gib(size: int) -> str:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from sdkit.pictures.legible import say
 from sdkit.pipelines.families import AUTOENCODERS, DENOISERS, autoencoder_of, denoiser_of, widens_decoder
 from sdkit.pipelines.originals import inputs_for
 
@@ -55,7 +56,7 @@ def widen_what_overflows(pipe: Any, device: str, *, stay: bool = False) -> dict[
             if wide == torch.float32 or all(_finite(pipe, part, device, stay=stay)):
                 break
         widened[name] = part.dtype
-        print(
+        say(
             f"The {name} of this model overflows in {_name(half)} on {device}; it runs in {_name(part.dtype)} instead, "
             f"{'slower and ' if part.dtype == torch.float32 else ''}without black pictures."
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdkit.errors import ModelNotFound
+from sdkit.pictures.files import contents
 from sdkit.pipelines.families import role_of
 from sdkit.pipelines.originals import PREFIXES, PUBLISHED_AUTOENCODER, shape_of
 
@@ -117,7 +118,8 @@ class _Folder:
         self.path = path
 
     def names(self) -> Iterable[str]:
-        return [p.relative_to(self.path).as_posix() for p in self.path.glob("*/*")]
+        parts = [part for part in contents(self.path) if part.is_dir()]
+        return [file.relative_to(self.path).as_posix() for part in parts for file in contents(part)]
 
     def json(self, name: str) -> dict[str, Any]:
         try:

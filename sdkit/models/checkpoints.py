@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from sdkit.errors import ModelNotFound, UnsafeCheckpoint
+from sdkit.pictures.files import contents
 
 from .hub import explained
 
-__all__ = ["HUB_ID", "checker_of", "look", "look_into", "unwanted"]
+__all__ = ["HUB_ID", "beside_a_pipeline", "checker_of", "look", "look_into", "unwanted"]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = re.compile(r"[^.]+?(?:\.(?P<variant>[^.]+?))?(?:-\d+-of-\d+)?\.safetensors")
+_WITHOUT_WEIGHTS = ("Tokenizer", "TokenizerFast", "Processor", "Extractor", "Scheduler")
+_LORA, _CONTROLNET = "a LoRA", "a ControlNet"
+_USE = {
+    _LORA: "load a base model first, then pipe.load_lora_weights(..., use_safetensors=True)",
+    _CONTROLNET: "load it with diffusers: StableDiffusionControlNetPipeline.from_pretrained(base, controlnet=ControlNetModel.from_pretrained(...))",
+}
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
 
 
@@ -50,9 +57,13 @@ def look(text: str, place: Path) -> str:
     return "hub"
 
 
-def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str] = (), told: str = "") -> None:
-    """Raise one sentence about whatever is wrong with a folder; parts in `without` are not going to be loaded."""
+def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str] = (), told: str = "", weights_too: bool = True) -> None:  # fmt: skip
+    """Raise one sentence about whatever is wrong with a folder; parts in `without` are not going to be loaded.
+
+    `told` names a folder of the hub's cache; without `weights_too` the configuration is enough.
+    """
     name = told or folder.name
+    again = "it was not fetched to its end: connect and load it again" if told else "copy the checkpoint again"
     parts = index_of(folder, name)
     if not isinstance(parts.get("_class_name"), str):
         raise UnsafeCheckpoint(
@@ -63,18 +74,22 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         if part.startswith("_") or part in without or not isinstance(owner, list) or owner[0] is None:
             continue
         inside = folder / part
-        files = list(inside.iterdir()) if inside.is_dir() else []
-        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(files):
+        files = contents(inside) if inside.is_dir() else []
+        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(inside):
             raise UnsafeCheckpoint(f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run.")
         if not files:
-            raise ModelNotFound(f"The folder {name!r} lacks its part {part!r}; copy the checkpoint again.")
+            raise ModelNotFound(f"The folder {name!r} lacks its part {part!r}; {again}.")
         pickles = [f.name for f in files if f.suffix in _PICKLES]
-        weights = [found for f in files if (found := _WEIGHTS.fullmatch(f.name))]
+        weights = [found for f in files if f.is_file() and (found := _WEIGHTS.fullmatch(f.name))]
         if pickles and not weights:
             raise UnsafeCheckpoint(
                 f"{name}/{part} holds only a pickle ({pickles[0]}), which can run code when it is opened; "
                 "save it again with pipe.save_pretrained(..., safe_serialization=True)."
             )
+        network = not str(owner[-1]).endswith(_WITHOUT_WEIGHTS)
+        whole = any("-of-" not in found.string for found in weights)
+        if weights_too and network and not whole and (lacking := _lacking(inside, some=bool(weights))):
+            raise ModelNotFound(f"{name}/{part} lacks weights ({lacking}); {again}.")
         here = {found["variant"] or "" for found in weights}
         offered |= here
         if weights and not here & {"", variant}:
@@ -85,9 +100,21 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         )
 
 
+def beside_a_pipeline(keys: Iterable[str]) -> str | None:
+    """A sentence's part on what a single file is, by its keys, if it goes with a pipeline and is none itself."""
+    keys = list(keys)
+    if any(".lora_" in key or key.startswith("lora_") or ".hada_" in key or ".lokr_" in key for key in keys):
+        return f"is {_LORA}, not a checkpoint; {_USE[_LORA]}"
+    if any(key.startswith(("control_model.", "controlnet_")) for key in keys):
+        return f"is {_CONTROLNET}, not a checkpoint; {_USE[_CONTROLNET]}"
+    return None
+
+
 def index_of(folder: Path, name: str) -> dict[str, Any]:
     """What a folder's model_index.json says."""
     index = folder / "model_index.json"
+    if not index.is_file() and (kind := _kind_of_part(folder)):
+        raise ModelNotFound(f"The folder {name!r} holds {kind}, not a pipeline; {_USE[kind]}.")
     if not index.is_file():
         raise ModelNotFound(
             f"The folder {name!r} has no model_index.json; give the folder that holds one (the pipeline's top folder)."
@@ -101,12 +128,36 @@ def index_of(folder: Path, name: str) -> dict[str, Any]:
     return parts
 
 
-def _brings_code(files: Iterable[Path]) -> bool:
+def _lacking(inside: Path, *, some: bool) -> str:
+    """Name a weights file that a part should have and has not: networks have a config.json, large ones an index."""
+    for index in inside.glob("*.safetensors.index.json"):
+        try:
+            wanted = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return index.name
+        if gone := sorted(str(n) for n in wanted if not (inside / str(n)).is_file()):
+            return gone[0]
+    return "" if some or not (inside / "config.json").exists() else "no .safetensors file"
+
+
+def _kind_of_part(folder: Path) -> str | None:
+    """What a folder without a table of contents is, if it is something that goes with a pipeline."""
+    if (folder / "adapter_config.json").is_file() or list(folder.glob("*lora*.safetensors")):
+        return _LORA
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return _CONTROLNET if "ControlNet" in str(kind) else None
+
+
+def _brings_code(inside: Path) -> bool:
     """Whether a part holds Python files, or a configuration that names classes to be fetched and run ("auto_map")."""
     return any(
         f.suffix == ".py"
         or (f.name.endswith("config.json") and '"auto_map"' in f.read_text(encoding="utf-8", errors="replace"))
-        for f in files
+        for f in (inside.iterdir() if inside.is_dir() else ())  # hidden ones too
+        if f.is_file()
     )
 
 
@@ -138,7 +189,7 @@ def _check_concepts(inside: Path, told: str) -> None:
 
     found: set[str] = set()
     try:
-        for file in inside.glob("*.safetensors"):
+        for file in (f for f in contents(inside) if f.suffix == ".safetensors"):
             with safe_open(file, framework="np") as opened:
                 found |= set(opened.keys())
     except (SafetensorError, OSError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdkit import pocket
 from sdkit.errors import ModelNotFound
+from sdkit.pictures.files import path_of
 
 from .checkpoints import look, look_into
 from .identity import is_pocket_path
@@ -28,7 +29,7 @@ def find(
 ) -> tuple[str, str, str, torch.dtype]:
     """Kind ("file", "folder" or "hub") and place of a checkpoint, device and precision; parameters as for `load`."""
     text = pocket.path() if name is None or str(name) == "pocket" else str(name)
-    place = Path(text).expanduser()
+    place = path_of(text)
     kind = look(text, place)
     if kind == "folder" and not is_pocket_path(place):  # what came with this code is trusted like it
         look_into(place, variant=variant, without=without)

@@ -11,6 +11,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+from sdkit.pictures.legible import say
+
 __all__ = ["Licence", "licence_of", "tell"]
 
 _LONGEST_CARD: Final = 1 << 20  # bytes; a card is a page of text
@@ -116,7 +118,7 @@ def tell(name: str, licence: Licence | None) -> None:
     if name not in _told:
         _told.add(name)
         line = licence or "not stated in its files; look it up before you publish or sell pictures"
-        print(f"Licence of {name}: {line}")
+        say(f"Licence of {name}: {line}")
 
 
 def _of_card(folder: Path, name: str) -> Licence | None:

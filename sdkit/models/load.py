@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdkit.memory.plan import Plan, draft
+from sdkit.pictures.legible import say
 from sdkit.pipelines.families import denoiser_of
 
 from .checkpoints import checker_of, unwanted
@@ -147,5 +148,5 @@ def _arranged(pipe: DiffusionPipeline, plan: Plan | None, again: Callable[..., P
         widened = widen_what_overflows(pipe, device, stay=plan.way.offload == "nothing")
         plan = (again(wider=widened) or plan) if widened else plan
     if plan.sentence():
-        print(plan.sentence())
+        say(plan.sentence())
     return plan.apply(pipe)

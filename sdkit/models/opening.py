@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdkit.errors import ModelNotFound, SdkitError
+from sdkit.pictures.files import path_of
 from sdkit.pipelines.calls import no_note_on_torchvision
 from sdkit.pipelines.originals import MARKS
 
-from .checkpoints import look, look_into
+from .checkpoints import beside_a_pipeline, look, look_into
 from .hub import explained, fetch
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def load_file(
         raise ModelNotFound(
             f"{place.name} is damaged or cut short: its header cannot be read; copy or download it again."
         ) from None
+    if told := beside_a_pipeline(keys):
+        raise ModelNotFound(f"{place.name} {told}.")
     class_name = next((name for mark, name in MARKS if any(mark in key for key in keys)), None)
     if class_name is None:
         raise ModelNotFound(
@@ -117,10 +120,11 @@ def _stop_training(pipe: Any) -> None:
 
 def _config(config: str) -> str:
     """A folder that was looked into, or a hub id, from which nothing but configuration is fetched."""
-    if Path(config).expanduser().is_dir():
-        look_into(Path(config).expanduser())
-        return str(Path(config).expanduser())
-    look(config, Path(config))
+    place = path_of(config)
+    if place.is_dir():
+        look_into(place, weights_too=False)
+        return str(place)
+    look(config, place)
     return config
 
 
@@ -128,7 +132,7 @@ def load_vae(vae: str, dtype: torch.dtype, config: str | Path | None) -> Any:
     """An autoencoder of its own, from wherever a pipeline may come from."""
     from diffusers import AutoencoderKL
 
-    place = Path(vae).expanduser()
+    place = path_of(vae)
     kind = look(vae, place)
     with _one_sentence(vae):
         if kind == "file":

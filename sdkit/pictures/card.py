@@ -1,7 +1,8 @@
 r"""How a result looks in a notebook: one picture, one caption.
 
-The one decision: **one picture, one encoding.** A notebook stores every representation it is offered, so the card
-is a single HTML figure with a single embedded preview, as WebP (a tenth of a PNG). All text passes through `_text`,
+The one decision: **one picture, one card.** A notebook stores every representation it is offered, so the card
+is a single HTML figure with a single embedded preview, as WebP (a tenth of a PNG); a small JPEG beside it is what LaTeX
+and PDF show, which read no HTML. All text passes through `_text`,
 the only place where strings enter HTML. Colours are inherited, so the card fits light and dark themes, and the
 classes tell MathJax to leave prompts alone, whose ``\(`` it would take for mathematics.
 """
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 
     from sdkit.settings import Settings
 
-__all__ = ["caption", "compressed", "figure", "gallery"]
+__all__ = ["caption", "compressed", "figure", "flat_copy", "gallery"]
 
 _QUALITY: Final = 90
+_FLAT_QUALITY: Final = 80
 _LONGEST_TEXT: Final = 300  # a prompt of a page would bury the picture
 _MOST_VALUES: Final = 4  # "seeds 1, 2, 3, 4 …"
 
@@ -147,6 +149,13 @@ def compressed(image: Image.Image, quality: int = _QUALITY, effort: int = 2) -> 
     file = io.BytesIO()
     image.convert("RGB").save(file, kind, quality=quality, method=effort)  # JPEG knows no method and ignores it
     return f"image/{kind}", file.getvalue()
+
+
+def flat_copy(image: Image.Image) -> dict[str, str]:
+    """Return a picture as the part of a notebook's output that LaTeX and PDF keep, which cannot read HTML."""
+    file = io.BytesIO()
+    image.convert("RGB").save(file, "jpeg", quality=_FLAT_QUALITY)
+    return {"image/jpeg": base64.b64encode(file.getvalue()).decode("ascii")}
 
 
 def _text(text: str) -> str:

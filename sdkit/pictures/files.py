@@ -22,10 +22,33 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["replacing", "safe_name", "write_picture"]
+__all__ = ["contents", "path_of", "replacing", "safe_name", "write_picture"]
 
 # ext4 and APFS allow 255 bytes, and some encrypted folders only 143; a suffix and a number must fit as well.
 _LONGEST_NAME: Final = 120
+
+
+# what desktops and editors put beside one's files, unasked; names that begin with a dot are theirs as well
+_DROPPINGS: Final = {"desktop.ini", "thumbs.db", "ehthumbs.db", "icon\r", "__macosx", "$recycle.bin"}
+
+
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """Return a path that a user gave, with ``~`` as the home folder: shells expand it, and Python's `open` does not."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # "~somebody" whom this system does not know: a file may be called so
+        return Path(path)
+
+
+def contents(folder: Path) -> list[Path]:
+    """Return what somebody put into a folder, sorted; not what the system did (``.DS_Store``, ``Thumbs.db``, ``.ipynb_checkpoints`` …).
+
+    Raises
+    ------
+    OSError
+        If there is no such folder, or it cannot be read.
+    """
+    return sorted(p for p in folder.iterdir() if not (p.name.startswith(".") or p.name.lower() in _DROPPINGS))
 
 
 @contextmanager
@@ -52,7 +75,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     >>> with replacing("walk.mp4") as temporary:  # doctest: +SKIP
     ...     encode(frames, temporary)
     """
-    path = Path(path)
+    path = path_of(path)
     temporary = path.parent / f".sdkit-{secrets.token_hex(8)}{path.suffix}"
     try:
         _check_place(path)

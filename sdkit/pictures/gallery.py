@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from sdkit.errors import CannotSave, InvalidSettings
+from sdkit.settings import Settings
 
 from . import card
-from .files import replacing, write_picture
+from .carried import carried
+from .files import path_of, replacing, write_picture
+from .lettering import lettering
 from .metadata import FORMATS
 from .sheet import contact_sheet, resized
 
@@ -36,12 +39,20 @@ class Gallery(Sequence[Image.Image]):
         One line above them.
     columns
         Pictures in a row; None fills the width.
+    settings
+        What made the pictures; a saved sheet then carries them, and the mark that says that a model made it.
     """
 
-    def __init__(self, items: Sequence[tuple[str, Image.Image]], heading: str = "", columns: int | None = None) -> None:
+    def __init__(
+        self,
+        items: Sequence[tuple[str, Image.Image]],
+        heading: str = "",
+        columns: int | None = None,
+        settings: Settings | None = None,
+    ) -> None:
         if not items:
             raise InvalidSettings("A gallery needs at least one picture.")
-        self.columns = columns
+        self.columns, self.settings = columns, settings
         self.titles, self._images, self.heading = [t for t, _ in items], [i for _, i in items], heading
 
     def __len__(self) -> int:
@@ -57,9 +68,10 @@ class Gallery(Sequence[Image.Image]):
 
     def sheet(self, columns: int | None = None) -> Image.Image:
         """All pictures on one sheet with their titles drawn below them."""
-        font, strip = ImageFont.load_default(14), 22
+        letters, strip = lettering(self.titles, 14), 24
+        font = letters.font
         tiles = []
-        for title, image in zip(self.titles, self._shown(), strict=True):
+        for title, image in zip(map(letters.spell, self.titles), self._shown(), strict=True):
             width = max(image.width, round(font.getlength(title)) + 4)
             tile = Image.new("RGB", (width, image.height + strip), "white")
             tile.paste(image)
@@ -75,12 +87,12 @@ class Gallery(Sequence[Image.Image]):
         CannotSave
             For another suffix, a missing folder or a full disk; nothing is left behind.
         """
-        path = Path(path)
+        path = path_of(path)
         kind = FORMATS.get(path.suffix.lower())
         if kind is None:
             raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg or .webp")
         with replacing(path) as temporary:
-            write_picture(self.sheet(), temporary, kind)
+            write_picture(self.sheet(), temporary, kind, **(carried(kind, self.settings) if self.settings else {}))
         return path
 
     def __repr__(self) -> str:
@@ -95,6 +107,7 @@ class Gallery(Sequence[Image.Image]):
             bundle["text/html"] = card.gallery(
                 list(zip(self.titles, self._shown(), strict=True)), self.heading, self.columns
             )
+            bundle |= card.flat_copy(self.sheet())
         except Exception as error:  # noqa: BLE001 - an error here would hide what it should show
             bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

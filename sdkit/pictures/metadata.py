@@ -27,7 +27,6 @@ import json
 import os
 import warnings
 from html import escape, unescape
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 from PIL import Image, UnidentifiedImageError
@@ -37,6 +36,7 @@ from sdkit.errors import BadPicture, InvalidSettings
 from sdkit.settings import Settings
 
 from .carriers import texts
+from .files import path_of
 from .foreign import read_texts
 from .parameters import to_parameters
 from .reading import Reading
@@ -149,7 +149,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image, *, texts:
             source.load()
             return source
         with (
-            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+            io.BytesIO(source) if isinstance(source, bytes) else path_of(source).open("rb") as file,
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)

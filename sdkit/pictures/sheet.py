@@ -16,7 +16,7 @@ from sdkit.errors import InvalidSettings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["contact_sheet", "flat", "readable", "resized"]
+__all__ = ["contact_sheet", "enlarged", "flat", "readable", "resized"]
 
 _READABLE: Final = 256  # pixels: below this a picture on a sheet is enlarged, or nobody sees what it shows
 _READABLE_ALONE: Final = 320
@@ -88,17 +88,27 @@ def resized(image: Image.Image, scale: float) -> Image.Image:
     InvalidSettings
         For a scale outside 0 to 64, or one that makes more pixels than Pillow would open again.
     """
+    size = enlarged(image.size, scale)
+    return image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Return the size of a picture enlarged by ``scale``; known, and refused, before there is a picture.
+
+    Raises
+    ------
+    InvalidSettings
+        As `resized`.
+    """
     if not 0 < scale <= _LARGEST_SCALE:  # false for NaN as well
         msg = f"scale={scale} is outside 0 to {_LARGEST_SCALE}: use 1 for native pixels, 4 to enlarge"
         raise InvalidSettings(msg)
-    if scale == 1:
-        return image
-    width, height = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    width, height = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     limit = Image.MAX_IMAGE_PIXELS or math.inf
-    if width * height > limit:
+    if scale != 1 and width * height > limit:
         msg = f"scale={scale} makes {width} by {height} pixels, above Pillow's limit of {limit}: use a smaller scale"
         raise InvalidSettings(msg)
-    return image.resize((width, height), Image.Resampling.LANCZOS)
+    return width, height
 
 
 def flat(image: Image.Image) -> Image.Image:

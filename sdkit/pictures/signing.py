@@ -10,12 +10,12 @@ from __future__ import annotations
 import io
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdkit import __version__
 from sdkit.errors import CannotSave, MissingExtra
 
+from .files import path_of
 from .metadata import digital_source_type
 
 if TYPE_CHECKING:
@@ -84,18 +84,25 @@ def _manifest(settings: Settings) -> dict[str, Any]:
 def _algorithm(key: bytes, names: Any) -> Any:
     """The signature algorithm that a private key is for."""
     from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
     private = serialization.load_pem_private_key(key, password=None)
     if isinstance(private, ed25519.Ed25519PrivateKey):
         return names.ED25519
     if isinstance(private, ec.EllipticCurvePrivateKey):
-        return {256: names.ES256, 384: names.ES384, 521: names.ES512}[private.curve.key_size]
+        known = {"secp256r1": names.ES256, "secp384r1": names.ES384, "secp521r1": names.ES512}
+        if private.curve.name not in known:
+            raise ValueError(
+                f"C2PA has no signature for keys on the curve {private.curve.name}, only P-256, P-384, P-521"
+            )
+        return known[private.curve.name]
+    if not isinstance(private, rsa.RSAPrivateKey):
+        raise ValueError(f"{type(private).__name__} is no kind of key that C2PA signs with")  # noqa: TRY004 - told as one
     return names.PS256
 
 
 def _read(file: str | os.PathLike[str]) -> bytes:
     try:
-        return Path(file).read_bytes()
+        return path_of(file).read_bytes()
     except OSError as error:
         raise CannotSave(f"cannot read {os.fspath(file)!r} to sign with: {error.strerror}; check the path") from error

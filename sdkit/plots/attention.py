@@ -9,7 +9,7 @@ import numpy as np
 
 from sdkit.errors import InvalidSettings
 
-from .axes import axes_or_new, figure_grid
+from .axes import axes_or_new, figure_grid, lettered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,7 +53,7 @@ def attention_overlay(
         heat, cmap=_HEAT, alpha=alpha if picture is not None else 1, vmin=0, extent=(0, heat.shape[1], heat.shape[0], 0)
     )
     ax.set_axis_off()
-    ax.set_title(word)
+    lettered(ax.set_title(word))
     ax.figure.colorbar(drawn, ax=ax, label="share of attention", fraction=0.046, pad=0.04)
     return ax
 

@@ -11,7 +11,7 @@ from sdkit.errors import InvalidSettings
 from sdkit.pipelines.previews import decode, preview
 from sdkit.traces.trace import Trace
 
-from .axes import axes_or_new
+from .axes import axes_or_new, lettered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -208,7 +208,7 @@ def fork_tree(pipe: Any, traces: Sequence[Trace], *, columns: int = 8, ax: Axes 
         for x in shown:
             picture = np.asarray(preview(pipe, _kept(trace, "x0")[at[x]]))
             ax.imshow(picture, extent=(x - 0.44, x + 0.44, row + 0.44, row - 0.44), zorder=2)
-        ax.text(end + 0.55, row, _told(trace), va="center")
+        lettered(ax.text(end + 0.55, row, _told(trace), va="center"))
     ax.set(xlim=(-0.5, len(at) + 1.6), ylim=(len(rows) - 0.5, -0.5))
     ax.set_xticks(range(len(at)), [f"step {i + 1}" for i in at])
     _bare(ax)

@@ -10,7 +10,7 @@ import numpy as np
 from sdkit.errors import InvalidSettings
 from sdkit.walks.walk import Walk
 
-from .axes import axes_or_new
+from .axes import axes_or_new, lettered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,10 +105,10 @@ def _mark_keyframes(ax: Axes, walk: Walk | NDArray[Any], x: NDArray[Any], y: NDA
         label = (prompt if len(prompt) <= 24 else prompt[:23] + "…").replace("$", r"\$")
         if label not in told:
             side = 1 if x[n] < x.mean() else -1  # towards the middle, where there is room, but off the line
-            ax.annotate(
+            lettered(ax.annotate(
                 label, (x[n], y[n]), (8 * side, 6 if y[n] > y.mean() else -14), textcoords="offset points", fontsize=8,
                 ha="left" if side > 0 else "right",
-            )  # fmt: skip
+            ))  # fmt: skip
             told.add(label)
 
 

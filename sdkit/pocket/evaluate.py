@@ -238,8 +238,8 @@ def main(argv: list[str] | None = None) -> None:
         judge,
         preset,
         options.prompts,
-        steps=options.steps or preset.steps,
-        guidance=options.guidance or preset.guidance_scale,
+        steps=preset.steps if options.steps is None else options.steps,
+        guidance=preset.guidance_scale if options.guidance is None else options.guidance,
     )
     print(table(facts))
     if options.json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import random
 import time
@@ -73,7 +74,9 @@ def _shard(
                 for p in np.array_split(images, max(1, len(images) // 64))
             ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"latents": torch.cat(parts), "masks": torch.from_numpy(masks(scenes))}, path)
+        beside = path.with_suffix(f".{os.getpid()}.part")  # a kill leaves no half shard, nor do two runs one of both
+        torch.save({"latents": torch.cat(parts), "masks": torch.from_numpy(masks(scenes))}, beside)
+        beside.replace(path)
     kept = torch.load(path, weights_only=True)
     return kept["latents"].float() * vae.config.scaling_factor, kept["masks"].float() / 255, scenes
 

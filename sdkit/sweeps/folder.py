@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import BadPicture, CannotSave, InvalidSettings
-from sdkit.pictures.files import replacing
+from sdkit.pictures.files import contents, path_of, replacing
 from sdkit.result import Result, load_result
 from sdkit.settings import Settings
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from .axes import Axis
 
@@ -48,11 +48,11 @@ class SweepFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str], axes: Sequence[Axis], wanted: Mapping[Index, Settings]) -> None:
-        self.path, self.wanted = Path(path), wanted
+        self.path, self.wanted = path_of(path), wanted
         book = self.path / _NAME
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            strangers = [p for p in self.path.iterdir() if not p.name.startswith(".")]
+            strangers = contents(self.path)
         except OSError as error:
             raise CannotSave(f"cannot use the folder '{path}': {error.strerror}; choose another") from error
         if book.exists():

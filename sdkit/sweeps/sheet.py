@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sdkit.pictures.lettering import lettering
 from sdkit.pictures.sheet import flat
 
 if TYPE_CHECKING:
@@ -29,7 +31,9 @@ _LINES: Final = 3
 def cell_for(axes: Sequence[Axis], width: int) -> int:
     """Side of a cell for a sheet of at most this width, 64 to 256 pixels."""
     sides = range(_LARGEST, _SMALLEST, -1)
-    return next((s for s in sides if _margin(axes[1], s) + len(axes[0]) * (s + _GAP) - _GAP <= width), _SMALLEST)
+    return next(
+        (s for s in sides if _margin(*_lettered(axes, s), s) + len(axes[0]) * (s + _GAP) - _GAP <= width), _SMALLEST
+    )
 
 
 def draw(axes: Sequence[Axis], pictures: Mapping[Index, Image.Image], cell: int) -> Image.Image:
@@ -49,10 +53,10 @@ def draw(axes: Sequence[Axis], pictures: Mapping[Index, Image.Image], cell: int)
     PIL.Image.Image
         RGB, dark on white. Letters grow with the cells, so a large sheet scaled down to a page stays readable.
     """
-    font = _font(cell)
+    font, axes = _lettered(axes, cell)
     line = font.size * 1.25
     width, height = _shape(pictures, cell)
-    left = _margin(axes[1], cell)
+    left = _margin(font, axes, cell)
     labels = [_wrap(label, font, width) for label in axes[0].labels]
     head = round(line * ((1 + max(map(len, labels))) if axes[0].title else 0)) + _GAP
     block = round(line * (2 if axes[2].title else 0)) + head + len(axes[1]) * (height + _GAP)
@@ -78,17 +82,19 @@ def draw(axes: Sequence[Axis], pictures: Mapping[Index, Image.Image], cell: int)
     return sheet
 
 
-def _font(cell: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(max(13, cell // 10))
-    assert isinstance(font, ImageFont.FreeTypeFont)  # noqa: S101 - a size was asked for
-    return font
+def _lettered(axes: Sequence[Axis], cell: int) -> tuple[ImageFont.FreeTypeFont, Sequence[Axis]]:
+    """A font that suits the cell and shows what the axes say, and the axes spelled with it."""
+    letters = lettering((text for a in axes for text in (a.title, *a.labels, "…")), max(13, cell // 10))
+    spelled = [replace(a, title=letters.spell(a.title), labels=tuple(map(letters.spell, a.labels))) for a in axes]
+    return letters.font, spelled
 
 
-def _margin(rows: Axis, cell: int) -> int:
+def _margin(font: ImageFont.FreeTypeFont, axes: Sequence[Axis], cell: int) -> int:
     """Room for the labels of rows: what the longest needs, up to most of a cell."""
+    rows = axes[1]
     if not rows.title:
         return 0
-    longest = max(_font(cell).getlength(text) for text in (rows.title, *rows.labels))
+    longest = max(font.getlength(text) for text in (rows.title, *rows.labels))
     return round(min(longest, max(100, 0.8 * cell))) + 2 * _GAP
 
 

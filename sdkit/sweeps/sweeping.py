@@ -8,6 +8,7 @@ So everything around it (a folder that can be gone on with, workers elsewhere) o
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,8 @@ from sdkit.errors import Cancelled, CannotSave, InvalidSettings
 from sdkit.executors import make_elsewhere
 from sdkit.generation import batch_for, chunks, complete, make, warn_about_words
 from sdkit.pictures import card
-from sdkit.pictures.files import replacing, write_picture
+from sdkit.pictures.carried import carried
+from sdkit.pictures.files import path_of, replacing, write_picture
 from sdkit.pictures.metadata import FORMATS
 from sdkit.pictures.sources import Picture, taken_in
 from sdkit.pipelines.run import OnStep
@@ -41,7 +43,6 @@ __all__ = ["Sweep", "sweep"]
 Index = tuple[int, int, int]
 _READABLE = 800  # pixels: the width of a notebook's column
 _MOST = 10_000  # cells; beyond it is a slip of the pen
-_LOSSY_QUALITY = 95
 
 
 class Sweep:
@@ -138,7 +139,7 @@ class Sweep:
         CannotSave
             For another suffix, a missing folder or a full disk; nothing half-written stays.
         """
-        path = Path(path)
+        path = path_of(path)
         kind = FORMATS.get(path.suffix.lower())
         if kind is None and path.suffix.lower() != ".html":
             raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg, .webp or .html")
@@ -146,8 +147,14 @@ class Sweep:
             if kind is None:
                 temporary.write_text(page(self._title(), self.axes, self.cells), encoding="utf-8")
             else:
-                options = {} if kind == "PNG" else {"quality": _LOSSY_QUALITY}
-                write_picture(self.sheet(cell), temporary, kind, **options)
+                first = next(iter(self.wanted.values()))
+                told = {"Sheet": json.dumps([{"title": a.title, "labels": a.labels} for a in self.axes if a.title])}
+                try:
+                    write_picture(self.sheet(cell), temporary, kind, **carried(kind, first, told))
+                except ValueError as error:  # Pillow's way to say that this is too much for JPEG
+                    raise CannotSave(
+                        f"cannot save as {kind} ({error}): save as .png, which has no such limit"
+                    ) from error
         return path
 
     def save_all(self, folder: str | os.PathLike[str]) -> Path:
@@ -177,7 +184,9 @@ class Sweep:
             notes = list(self.notes)
             if self.missing:
                 notes.append(f"{len(self.missing)} cells were not made")
-            bundle["text/html"] = card.figure(self.sheet(), list(self.wanted.values()), notes=notes)
+            sheet = self.sheet()
+            bundle["text/html"] = card.figure(sheet, list(self.wanted.values()), notes=notes)
+            bundle |= card.flat_copy(sheet)
         except Exception as error:  # noqa: BLE001 - an error here would hide the cells it should show
             bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

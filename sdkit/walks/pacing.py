@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sdkit.errors import InvalidSettings, MissingExtra
+from sdkit.pictures.files import path_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -171,7 +172,8 @@ def pace_from_audio(path: str | Path, *, fps: float = 24) -> NDArray[np.floating
         ) from None
     if not 0 < fps < float("inf"):
         raise InvalidSettings(f"fps is {fps}; give the frames per second of the film, such as 24.")
-    if not Path(path).is_file():
+    path = path_of(path)
+    if not path.is_file():
         raise InvalidSettings(f"There is no sound file '{path}'; check the folder and the spelling.")
     energies: list[float] = []
     try:

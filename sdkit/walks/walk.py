@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from sdkit.pictures import card
+from sdkit.pictures.files import path_of
 from sdkit.pictures.sheet import contact_sheet
 from sdkit.pictures.video import save_video
 
@@ -65,7 +66,7 @@ class Walk(Sequence[Image.Image]):
     @classmethod
     def begin(cls, plan: Route, folder: str | os.PathLike[str] | None) -> Walk:
         """Open a folder for a plan; None makes a temporary one, which goes when the walk goes."""
-        place = Path(tempfile.mkdtemp(prefix="sdkit-walk-") if folder is None else folder)
+        place = path_of(tempfile.mkdtemp(prefix="sdkit-walk-") if folder is None else folder)
         FrameFolder.begin(plan, place)
         walk = cls(place)
         if folder is None:
@@ -194,7 +195,9 @@ class Walk(Sequence[Image.Image]):
         """
         back = self.plan.boomerang if boomerang is None else boomerang
         frames = _Playing(self, [*range(len(self)), *range(len(self) - 2, 0, -1)] if back else range(len(self)))
-        return save_video(path, frames, fps=fps, scale=scale, audio=audio, progress=progress)
+        return save_video(
+            path, frames, fps=fps, scale=scale, audio=audio, progress=progress, settings=self.plan.keyframes
+        )
 
     def __repr__(self) -> str:
         """Describe the walk in one line."""
@@ -206,7 +209,9 @@ class Walk(Sequence[Image.Image]):
         bundle = {"text/plain": repr(self)}
         if self._frames.there:
             try:
-                bundle["text/html"] = card.figure(self._strip(), self.plan.keyframes, facts=self._count())
+                strip = self._strip()
+                bundle["text/html"] = card.figure(strip, self.plan.keyframes, facts=self._count())
+                bundle |= card.flat_copy(strip)
             except Exception as error:  # noqa: BLE001 - an error here would hide the walk it should show
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle

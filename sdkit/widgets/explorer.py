@@ -23,7 +23,7 @@ from weakref import WeakSet
 import anywidget
 import traitlets
 
-from sdkit.pictures.card import figure
+from sdkit.pictures.card import figure, flat_copy
 from sdkit.pictures.sheet import readable
 
 if TYPE_CHECKING:
@@ -132,7 +132,8 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
         found = self.still()
         picture = figure(readable([found[0]]), [found[1]]) if found else ""
         text = f'<div class="sdkit-still"><style>{_STILL_STYLE}</style>{picture}</div>'
-        return {"text/plain": repr(self), "text/html": text if picture else text.replace("</div>", _empty(self))}
+        bundle = {"text/plain": repr(self), "text/html": text if picture else text.replace("</div>", _empty(self))}
+        return bundle | (flat_copy(readable([found[0]])) if found else {})
 
     def _refresh_still(self) -> None:
         """Replace the stored still; outputs are found by their id, so any thread may do it."""

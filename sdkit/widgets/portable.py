@@ -17,7 +17,7 @@ from typing import Any
 import anywidget
 
 from sdkit.errors import CannotSave
-from sdkit.pictures.files import replacing
+from sdkit.pictures.files import path_of, replacing
 
 from .explorer import STATIC, Explorer
 
@@ -73,7 +73,7 @@ class Portable(Explorer):
         CannotSave
             For another suffix, a missing folder or a full disk; nothing half-written stays.
         """
-        path = Path(path)
+        path = path_of(path)
         if path.suffix.lower() not in {".html", ".htm"}:
             raise CannotSave(f"cannot save '{path}': the name must end in .html")
         with replacing(path) as temporary:

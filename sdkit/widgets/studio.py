@@ -8,7 +8,6 @@ pipeline has changed since.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import traitlets
 from torch import get_num_threads
 
-from sdkit.generation import PromptWarning
+from sdkit.generation import notes_only
 from sdkit.models.defaults import defaults
 from sdkit.pictures.card import compressed
 from sdkit.pictures.metadata import fingerprint
@@ -42,9 +41,6 @@ DECODED: Final = 160 * 160  # pixels: up to here previews go through the autoenc
 _PREVIEW_SHARE: Final = 0.05  # of the time goes into previews at most
 _TOLD_EVERY: Final = 0.1  # seconds; what the browser paints it takes from the run
 _THUMBNAIL: Final = 96  # pixels
-
-# The panels show these sentences themselves; a warning from a thread would land under some other cell.
-warnings.filterwarnings("ignore", category=PromptWarning, module=r"sdkit\.widgets\.")
 
 
 @dataclass(frozen=True)
@@ -124,7 +120,8 @@ class Studio(Explorer):
 
     def _work(self, asked: Asked, job: Job) -> Any:
         before = condition(self.pipe)
-        with on_one_core(self.pipe, self._threads), stoppable(self.pipe, job.check):
+        # the panel shows these sentences itself; a warning from a thread would land under some other cell
+        with notes_only(), on_one_core(self.pipe, self._threads), stoppable(self.pipe, job.check):
             made = self._make(asked, job)
         if not asked.condition == before == condition(self.pipe):
             job.forget()  # the pipeline was changed after the request, so the picture answers no other one

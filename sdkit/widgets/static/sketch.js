@@ -185,6 +185,7 @@ export default {
     follow(model, "asked", () => {
       const asked = model.get("asked");
       if (asked.by === me) return;
+      for (const key of Object.keys(values)) delete values[key]; // older than what another view has asked for
       prompt.value = asked.prompt;
       strength.set(asked.strength);
       guidance.set(asked.guidance_scale);
