@@ -115,7 +115,11 @@ def encode(pipe: Any, prompts: list[str], negative_prompts: list[str] | None) ->
     """
     key = _key(pipe)
     if key is None:
-        words: dict[str, Any] = {"prompt": prompts}
+        if not family_of(pipe).batches:  # some take one text and no list
+            words: dict[str, Any] = {"prompt": prompts[0]}
+            avoided = (negative_prompts or [""])[0]
+            return words | ({"negative_prompt": avoided} if avoided and family_of(pipe).takes_negative else {})
+        words = {"prompt": list(prompts)}  # some write into the list
         # no negative prompt is not an empty one: many pipelines treat the two differently
         if negative_prompts is not None and any(negative_prompts) and family_of(pipe).takes_negative:
             words["negative_prompt"] = negative_prompts

@@ -153,7 +153,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "StableDiffusionImg2ImgPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
         "StableDiffusionInpaintPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
         "StableDiffusionPAGPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
-        "LongCatImagePipeline": {"layout": "tokens"},
+        "LongCatImagePipeline": {"layout": "tokens", "mixes": False},
         "LatentConsistencyModelPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP, "embedded": True},
         "StableDiffusionXLPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
         "StableDiffusionXLImg2ImgPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
@@ -193,6 +193,15 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "AuraFlowPipeline": {"encodes": _MASKED},
         "PRXPipeline": {"encodes": _MASKED, "batches": False},
         "PRXPixelPipeline": {"batches": False},
+        "DreamLitePipeline": {"batches": False},
+        "DreamLiteMobilePipeline": {"batches": False},
+        "Kandinsky5T2IPipeline": {"mixes": False, "takes_noise": False},
+        "Ideogram4Pipeline": {"takes_noise": False},
+        "IFPipeline": {"takes_noise": False},
+        "StableUnCLIPPipeline": {"takes_noise": False},
+        "HiDreamImagePipeline": {"negates": True, "takes_noise": False},
+        "ErnieImagePipeline": {"takes_noise": False},
+        "QwenImage21Pipeline": {"guidance": "true_cfg_scale", "needs_negative": True, "takes_noise": False},
         "Kandinsky3Pipeline": {
             "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),
         },
@@ -220,12 +229,10 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "guidance": "true_cfg_scale",
             "needs_negative": True,
         },
-        "QwenImage21Pipeline": {"guidance": "true_cfg_scale", "needs_negative": True},
         "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN},
         "ZImagePipeline": {"extrapolates": True, "conditional_first": True, "negates": True},
         "Krea2Pipeline": {"layout": "tokens", "encodes": _QWEN, "extrapolates": True},
         "Lumina2Pipeline": {"encodes": _MASKED, "negates": True},
-        "HiDreamImagePipeline": {"negates": True},
     }
 )
 

@@ -95,7 +95,7 @@ class Run:
                     raise
                 finally:
                     self.pipe.maybe_free_model_hooks()
-        pixels = np.asarray(out.images)  # (B, H, W, 3) in 0..1
+        pixels = np.asarray(out.images if hasattr(out, "images") else out.image)  # (B, H, W, 3) in 0..1
         if not np.isfinite(pixels).all():
             raise _numerical("picture", getattr(self.pipe, "vae", denoiser_of(self.pipe)).dtype)
         flagged = getattr(out, "nsfw_content_detected", None) or [False] * len(pixels)
@@ -148,6 +148,8 @@ class Run:
         arguments = {**words, "num_inference_steps": first.steps, "generator": generators}
         if family.guidance is not None and first.guidance_scale is not None:
             arguments[family.guidance] = first.guidance_scale
+            if "guidance_schedule" in family.accepts:
+                arguments["guidance_schedule"] = None  # one number takes the place of a number for each step
         if "negative_prompt_embeds" in words and family.takes_negative:
             arguments["negative_prompt"] = None  # some calls fill it in, and then refuse to have both
         size = (first.width or 0, first.height or 0)

@@ -1,0 +1,42 @@
+"""Every family's stand-in under one roof: how to build it, how large its pictures are, what its bare call wants beside."""
+
+import warnings
+
+import torch
+from families import FAMILIES
+from standins_a import SIZES_A, STANDINS_A
+from standins_b import SIZES, STANDINS_B
+
+EVERY = {**FAMILIES, **STANDINS_A, **STANDINS_B}
+SIDES = {**SIZES_A, **SIZES}
+# Ideogram's guidance is a plan of 48 numbers for 48 steps, and its words take 2,048 places
+BESIDE = {"ideogram4": {"guidance_scale": 4.0, "guidance_schedule": None, "max_sequence_length": 64}}
+
+
+def build(name):
+    """The pipeline of a family, quiet."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pipe = EVERY[name]()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def side_of(name):
+    """Pixels along one side of the picture that the stand-in makes."""
+    return SIDES.get(name, 32)
+
+
+def bare(pipe, name, prompt="a cat", seed=3):
+    """What diffusers itself makes: pixels ``(H, W, 3)`` in 0..1."""
+    side = side_of(name)
+    out = pipe(
+        prompt=prompt,
+        num_inference_steps=2,
+        width=side,
+        height=side,
+        generator=torch.Generator().manual_seed(seed),
+        output_type="np",
+        **BESIDE.get(name, {}),
+    )
+    return out.images[0]

@@ -1,0 +1,52 @@
+"""Every family of diffusers through sdkit's verbs, with the bare call as the judge."""
+
+import numpy as np
+import pytest
+import standins
+
+import sdkit
+from sdkit.errors import SdkitError
+from sdkit.pipelines.families import family_of
+
+
+@pytest.fixture(scope="module", params=standins.EVERY)
+def family(request):
+    """Name, pipeline and the options that make the stand-in's picture."""
+    side = standins.side_of(request.param)
+    options = {"steps": 2, "width": side, "height": side, "seed": 3, "progress": False}
+    return request.param, standins.build(request.param), options
+
+
+def test_the_picture_is_the_bare_calls_to_the_bit(family):
+    name, pipe, options = family
+    expected = (standins.bare(pipe, name) * 255).round().astype(np.uint8)
+    made = sdkit.generate(pipe, "a cat", **options)
+    np.testing.assert_array_equal(np.asarray(made.image.convert("RGB")), expected[..., :3])
+
+
+def test_what_is_recorded_changes_nothing_and_ends_where_the_run_ended(family):
+    _, pipe, options = family
+    plain = sdkit.generate(pipe, "a cat", **options)
+    try:
+        traced = sdkit.generate(pipe, "a cat", trace=True, **options)
+    except (
+        SdkitError
+    ) as told:  # a solver or a latent without a formula: one sentence, and the picture is made all the same
+        assert str(told).endswith(".")
+        return
+    np.testing.assert_array_equal(traced.latents, plain.latents)
+    assert len(traced.trace) >= 2
+
+
+def test_noise_from_outside_is_the_pipelines_own_or_refused(family):
+    _, pipe, options = family
+    plain = sdkit.generate(pipe, "a cat", **options)
+    if not family_of(pipe).steerable:
+        with pytest.raises(SdkitError, match="Variations are not offered"):
+            sdkit.variations(pipe, plain, count=1, progress=False)
+        return
+    near = sdkit.variations(pipe, plain, count=1, amount=1e-4, progress=False)
+    far = sdkit.variations(pipe, plain, count=1, amount=0.9, progress=False)
+    assert np.isfinite(near.latents).all()
+    if near.latents.shape == plain.latents.shape:  # pipelines that round the size draw their own noise in another one
+        assert np.abs(near.latents - plain.latents).mean() < np.abs(far.latents - plain.latents).mean()
