@@ -8,6 +8,9 @@ import sdkit
 from sdkit.errors import SdkitError
 from sdkit.pipelines.families import family_of
 
+# predictions without a formula
+WITHOUT_TRACE = {"sana_sprint": "trigflow"}
+
 
 @pytest.fixture(scope="module", params=standins.EVERY)
 def family(request):
