@@ -31,6 +31,7 @@ from .models.identity import identity, model_name
 from .pictures.metadata import fingerprint
 from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
 from .pipelines.families import denoiser_of, family_of
+from .pipelines.latents import grain_of
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
 from .result import Result
@@ -342,8 +343,7 @@ def _wanted(
     if count < 1:
         raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
     own = defaults(pipe)
-    # transformers join neighbouring latents into patches of two by two
-    step = math.lcm(8, pipe.vae_scale_factor * (2 if hasattr(pipe, "transformer") else 1))
+    step = math.lcm(8, grain_of(pipe))
     facts = {**identity(pipe), "version": __version__, "memory": None}
     complete = []
     for item in items:
@@ -384,7 +384,13 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
     """Everything that would otherwise fail inside the run."""
     for name in {s.scheduler for s in wanted if s.scheduler} - {scheduler_name(pipe)}:
         make_scheduler(pipe, name)
+    family = family_of(pipe)
     for s in wanted:
+        if "guidance_schedule" in family.accepts and s.guidance_scale is None and s.steps != family.steps:
+            raise InvalidSettings(
+                f"{family.pipeline} has a guidance for each of {family.steps} steps, and {s.steps} were asked for; give guidance_scale=, "
+                f"or leave steps at {family.steps}."
+            )
         if image is None and s.variation_amount and not family_of(pipe).steerable:
             raise InvalidSettings(f"Variations are not offered for {type(pipe).__name__}; use other seeds.")
         if image is not None:

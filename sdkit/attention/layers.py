@@ -69,6 +69,11 @@ def find_layers(pipe: Any) -> tuple[Layer, ...]:
             f"The {type(network._orig_mod).__name__} is compiled, and compiled layers do not show their attention; "
             "capture with the pipeline as it was before torch.compile."
         )
+    if not family_of(pipe).sequence:
+        raise CannotCapture(
+            f"It is not known which of {type(pipe).__name__}'s tokens is which word, so its attention is not read; "
+            "`sdkit.pipelines.families` would have to describe it."
+        )
     crossing = hasattr(network, "down_blocks")
     layers = tuple(_crossing(network) if crossing else _joint(network, family_of(pipe)))
     if not layers:
@@ -102,7 +107,7 @@ def _crossing(unet: Any) -> Iterator[Layer]:
 
 
 def _joint(network: Any, family: Family) -> Iterator[Layer]:
-    if family.text_first is None or not family.sequence:
+    if family.text_first is None:
         raise CannotCapture(
             f"It is not known where the words stand in the attention of {family.pipeline}; attention can be read of "
             "models whose words are apart from their pictures, or which `sdkit.pipelines.families` describes."

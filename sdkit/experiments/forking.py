@@ -64,7 +64,7 @@ def fork(pipe: DiffusionPipeline, trace: Trace, step: int, *, progress: bool = T
     Traces keep 11 bits of precision, so a fork that changes nothing ends within about 1e-2 of the run's latents, not on
     the bit.
     """
-    settings = _check(trace, step, changes)
+    settings = _check(pipe, trace, step, changes)
     begin = settings.replace(**{k: v for k, v in changes.items() if k != "seed"})
     arrive = _arrive(trace, step, changes.get("seed"))
     replay = _Replay(pipe, trace, step)
@@ -84,7 +84,11 @@ def fork(pipe: DiffusionPipeline, trace: Trace, step: int, *, progress: bool = T
     )
 
 
-def _check(trace: Trace, step: int, changes: dict[str, Any]) -> Any:
+def _check(pipe: Any, trace: Trace, step: int, changes: dict[str, Any]) -> Any:
+    if not family_of(pipe).replays:
+        raise InvalidSettings(
+            f"{type(pipe).__name__} cannot be answered for step by step, so its runs cannot be continued from one."
+        )
     settings = trace.settings
     if settings is None or any(getattr(trace, name) is None for name in ("latents", "x0", "guided")):
         raise InvalidSettings("This trace cannot be continued; make it with generate(..., trace=True).")

@@ -79,6 +79,8 @@ class Family:
         Starting noise can be handed in as sdkit draws it.
     batches, mixes
         Diffusers makes several pictures, or pictures of prompts of different length, in one call as it makes them alone.
+    replays
+        The network can be answered for, step by step, which forks do; not where it fills a cache at its first step.
     text_first
         In a joint sequence the words come before the patches; None without joint attention.
     negates
@@ -105,6 +107,7 @@ class Family:
     takes_noise: bool = True
     batches: bool = True
     mixes: bool = True
+    replays: bool = True
     text_first: bool | None = None
     negates: bool = False
     extrapolates: bool = False
@@ -193,15 +196,20 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "AuraFlowPipeline": {"encodes": _MASKED},
         "PRXPipeline": {"encodes": _MASKED, "batches": False},
         "PRXPixelPipeline": {"batches": False},
-        "DreamLitePipeline": {"batches": False},
-        "DreamLiteMobilePipeline": {"batches": False},
-        "Kandinsky5T2IPipeline": {"mixes": False, "takes_noise": False},
+        "DreamLitePipeline": {"batches": False, "sequence": ()},
+        "DreamLiteMobilePipeline": {"batches": False, "sequence": ()},
+        "Kandinsky5T2IPipeline": {"mixes": False, "takes_noise": False, "replays": False},
         "Ideogram4Pipeline": {"takes_noise": False},
         "IFPipeline": {"takes_noise": False},
-        "StableUnCLIPPipeline": {"takes_noise": False},
+        "StableUnCLIPPipeline": {"takes_noise": False, "sequence": ()},
         "HiDreamImagePipeline": {"negates": True, "takes_noise": False},
         "ErnieImagePipeline": {"takes_noise": False},
-        "QwenImage21Pipeline": {"guidance": "true_cfg_scale", "needs_negative": True, "takes_noise": False},
+        "QwenImage21Pipeline": {
+            "guidance": "true_cfg_scale",
+            "needs_negative": True,
+            "takes_noise": False,
+            "replays": False,
+        },
         "Kandinsky3Pipeline": {
             "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),
         },
@@ -249,6 +257,7 @@ def _described(kind: Any) -> Family:
     accepts = frozenset(parameters)
     row = dict(_ROWS.get(kind.__name__, {}))
     guidance = row.get("guidance") or ("guidance_scale" if "guidance_scale" in accepts else None)
+    parts = inspect.signature(kind.__init__).parameters
     found = Family(
         kind.__name__,
         accepts,
@@ -256,6 +265,7 @@ def _described(kind: Any) -> Family:
         side=_number(parameters, "height"),
         guidance_scale=None if guidance is None else _number(parameters, guidance),
         guidance=guidance,
+        sequence=_CLIP if {"unet", "tokenizer", "text_encoder"} <= parts.keys() else (),
         no_negative="" if "negative_prompt" in accepts and parameters["negative_prompt"].default == "" else None,
     )
     return replace(found, **row)

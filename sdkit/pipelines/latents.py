@@ -14,9 +14,9 @@ import torch
 
 from sdkit.errors import InvalidSettings
 
-from .families import autoencoder_of
+from .families import autoencoder_of, denoiser_of
 
-__all__ = ["channels_of", "folded", "grid_of", "laid_out", "scale_of", "unfolded"]
+__all__ = ["channels_of", "folded", "grain_of", "grid_of", "laid_out", "scale_of", "unfolded"]
 
 
 def scale_of(pipe: Any) -> int:
@@ -25,6 +25,11 @@ def scale_of(pipe: Any) -> int:
         return int(pipe.vae_scale_factor)
     vae = autoencoder_of(pipe)
     return 1 if vae is None else 2 ** (len(vae.config.get("block_out_channels", (0,))) - 1)
+
+
+def grain_of(pipe: Any) -> int:
+    """Pixels that the sides of a picture are multiples of: transformers join latent pixels into patches of two by two."""
+    return scale_of(pipe) * (1 if hasattr(denoiser_of(pipe), "down_blocks") else 2)
 
 
 def channels_of(pipe: Any) -> int:

@@ -7,6 +7,7 @@ loops. Only copies in float16 are kept, on the CPU, and the run computes with it
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -90,13 +91,17 @@ class Recorder:
         self._said.append(torch.stack(list(said)) if isinstance(said, (list, tuple)) else said)
         return output
 
-    def step(self, scheduler: Any, own: Any, prediction: torch.Tensor, timestep: Any, x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:  # fmt: skip
+    def step(self, scheduler: Any, own: Any, *args: Any, **kwargs: Any) -> Any:
         """Take down one step, then let the scheduler make it."""
+        given = inspect.signature(own).bind(*args, **kwargs).arguments
+        whole, timestep, x = (given[name] for name in ("model_output", "timestep", "sample"))
+        said = whole if whole.shape == x.shape else _like(whole, x)  # DeepFloyd's solver is handed a variance beside it
+        prediction = whole if said is None else said
         if scheduler.timesteps is not self._schedule:  # set_timesteps made a new tensor: a new run begins
             self._schedule = scheduler.timesteps
             self._start(kind_of(scheduler))
-        alpha, sigma = level(scheduler, timestep)
-        self._levels.append((float(timestep), alpha, sigma))
+        alpha, sigma = level(scheduler, _moment(timestep))
+        self._levels.append((float(_moment(timestep)), alpha, sigma))
         unconditional, conditional = _halves(self._said, prediction, family_of(self.pipe))
         found: dict[str, torch.Tensor | None] = {
             "latents": x,
@@ -111,7 +116,7 @@ class Recorder:
             if tensor is not None:
                 self._kept[name].append(self._half(tensor))
         self._said = []
-        output = own(prediction, timestep, x, *args, **kwargs)
+        output = own(*args, **kwargs)
         self._final = output[0]
         return output
 
@@ -230,6 +235,11 @@ def _halves(
     if len(heard) == 2 and len(heard[0]) == len(heard[1]) == count:
         return heard[1], heard[0]
     return None, heard[0] if len(heard) == 1 and len(heard[0]) == count else None
+
+
+def _moment(timestep: Any) -> Any:
+    """One timestep for all pictures of a batch."""
+    return timestep.flatten()[0] if isinstance(timestep, torch.Tensor) and timestep.ndim else timestep
 
 
 def _like(said: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 from sdkit.pipelines.calls import steered
-from sdkit.pipelines.families import denoiser_of
+from sdkit.pipelines.families import autoencoder_of, denoiser_of
 
 __all__ = ["on_one_core", "stoppable"]
 
@@ -71,7 +71,7 @@ def _blocks(pipe: Any) -> list[nn.Module]:
     """
     from torch import nn
 
-    parts = (denoiser_of(pipe), pipe.vae)
+    parts = (denoiser_of(pipe), autoencoder_of(pipe))
     plain = [p for p in parts if getattr(p, "_compiled_call_impl", None) is None and not hasattr(p, "_orig_mod")]
     lists = [module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)]
     return [block for found in lists for block in found if block is not None]
