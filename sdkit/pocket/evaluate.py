@@ -22,7 +22,7 @@ from .training.autoencoder import psnr, to_pixels
 from .training.data import pictures, scene, training_scenes
 from .training.judge import Judge, Verdict, train_judge
 from .training.presets import PRESETS, Preset
-from .world import Scene, caption, held_out, objects, random_scene
+from .world import HANDS, Scene, caption, held_out, objects, random_scene
 
 __all__ = ["Question", "main", "questions", "score"]
 
@@ -49,7 +49,7 @@ def questions(preset: Preset, count: int, *, seed: int = 0) -> list[Question]:
         what = "single" if part < 12 else "pair" if part < 17 else "count"
         unseen = part in (0, 1, 12)
         while True:
-            s = random_scene(rng, kinds, training=False, composition=what)
+            s = random_scene(rng, kinds, training=False, composition=what, hands=preset.hands, loose=preset.loose)
             names = [i.kind.name for i in s.items]
             new = held_out(names[0], names[1]) if s.relation else held_out(names[0], s.style)
             coloured = s.items[0].colour is not None
@@ -97,7 +97,7 @@ def score(verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[st
             note("count (1-4)", verdict.number == 1)
             if s.items[0].colour is None:
                 note("single object", right)
-                note(f"single object ({where} style)", right)
+                note(f"single object ({where} {'hand' if s.style in HANDS else 'style'})", right)
             elif s.style != "blueprint":
                 note("recoloured object", right and verdict.colour(index[0]) == s.items[0].colour)
     return {row: (sum(v), len(v)) for row, v in table.items()}
@@ -121,7 +121,7 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
     """
 
     def key(s: Scene) -> tuple[object, ...]:
-        return (tuple(i.kind.name for i in s.items), s.background, s.style)
+        return (tuple(i.kind.name for i in s.items), s.background, s.style, s.hand)
 
     known: dict[tuple[object, ...], list[Scene]] = {}
     for shard in range(preset.shards):
