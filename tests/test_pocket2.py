@@ -25,8 +25,8 @@ BIG = PRESETS["pocket2"]
 SMALL = replace(
     PRESETS["tiny"],
     name="small",
-    side=64,
-    autoencoder=(12, 24, 32, 40),
+    side=128,
+    autoencoder=(12, 24, 40, 40),
     latents=4,
     hands=BIG.hands,
     loose=True,
@@ -110,8 +110,11 @@ def test_the_linear_start_is_the_linear_code():
     rng = torch.Generator().manual_seed(0)
     small = torch.rand(24, 3, 16, 16, generator=rng) * 1.6 - 0.8
     x = torch.nn.functional.interpolate(small, (64, 64), mode="bilinear")
-    preset = replace(SMALL, side=64)
-    model = build_autoencoder(preset).eval()
+    torch.manual_seed(0)
+    model = build_autoencoder(SMALL).eval()
+    for name, value in model.encoder.named_parameters():
+        if ".conv2." in name:  # without what the residual branches add by chance
+            value.data.zero_()
     opponent = torch.tensor([[0.69, 0.69, 0.69], [1.13, 0.0, -1.13], [-0.82, 1.63, -0.82]])
     start_linear(model, x, opponent)
     with torch.no_grad():
@@ -119,7 +122,7 @@ def test_the_linear_start_is_the_linear_code():
     small = torch.nn.functional.adaptive_avg_pool2d(x, 8)
     wanted = torch.einsum("oc,bchw->bohw", opponent, small)
     error = (latents[:, :3] - wanted).square().mean() / wanted.square().mean()
-    assert error < 0.1
+    assert error < 0.01
     assert latents[:, 3].std().item() == pytest.approx(0.5, rel=0.3)
 
 
@@ -133,7 +136,7 @@ def test_components_keep_the_fixed_rows_and_find_the_strongest_of_the_rest():
 
 
 def test_a_linear_start_without_room_says_so():
-    with pytest.raises(ValueError, match="needs four levels, at least 12"):
+    with pytest.raises(ValueError, match="needs four levels, 12 channels or more"):
         start_linear(build_autoencoder(PRESETS["tiny"]), torch.zeros(2, 3, 32, 32), torch.eye(3))
 
 
@@ -179,11 +182,11 @@ def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
 
 
 def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_path, monkeypatch):
-    """Stop after every second step of the network, and once in the autoencoder: the weights are equal to the bit."""
+    """Stopped after every second step of the UNet and half-way in the autoencoder, the weights are equal to the bit."""
     from sdkit.pocket import train
     from sdkit.pocket.training import autoencoder
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     monkeypatch.setitem(PRESETS, "small", SMALL)
@@ -196,29 +199,31 @@ def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_
             count["step"] += 1
             if stops and count["step"] == 3:
                 self.save()
-                raise Killed
+                raise KilledError
             real_step(self, *args)
 
         def loss(*args, **options):
             count["loss"] += 1
-            if stops and count["loss"] == 5:
-                raise Killed
+            if stops and count["loss"] == 9:
+                raise KilledError
             return real_loss(*args, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(train.Diffusion, "step", step)
             patch.setattr(autoencoder, "autoencoder_loss", loss)
+            patch.setattr(autoencoder, "psnr", lambda *_: 0.0)  # what is measured on the way changes nothing
+            patch.setattr(train, "psnr", lambda *_: 0.0)
             patch.setattr(train, "_sheet", lambda _pipe: Image.new("RGB", (1, 1)))
             if stops:
                 patch.setattr(autoencoder.time, "monotonic", iter(range(0, 10**9, 1000)).__next__)
             train.main(["--preset", "small", "--folder", str(folder), "--device", "cpu"])
 
     run(tmp_path / "whole", stops=False)
-    for _ in range(20):
+    for _ in range(6):
         try:
             run(tmp_path / "killed", stops=True)
             break
-        except Killed:
+        except KilledError:
             continue
     else:
         pytest.fail("the run never ended")

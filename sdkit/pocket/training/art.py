@@ -124,7 +124,7 @@ def picture(hand: str, glyph: str) -> Image.Image:
     if data is None:
         raise ValueError(f"The set {SETS[hand].package} has no drawing of {glyph!r}: choose another for this object.")
     drawing = Image.open(BytesIO(data)).convert("RGBA")
-    box = drawing.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()  # type: ignore[operator]  # faint rims would move the object
+    box = drawing.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()  # faint rims would move the object
     if box is None:
         raise ValueError(f"The drawing of {glyph!r} in {SETS[hand].package} is empty: choose another for this object.")
     return drawing.crop(box)

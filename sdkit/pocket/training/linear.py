@@ -42,13 +42,19 @@ def components(blocks: Tensor, count: int, fixed: Tensor | None = None) -> Tenso
     return torch.cat([taken, vectors[:, order].T.float()])
 
 
+def _bias(conv: nn.Conv2d) -> Tensor:
+    if conv.bias is None:
+        raise ValueError("A convolution without a bias was found; the encoders of AutoencoderKL have one everywhere.")
+    return conv.bias.data
+
+
 def _strided(conv: nn.Conv2d, rows: Tensor) -> None:
     """Let a 3×3 convolution of stride two (padded right and below) apply `rows` `(K, 4C)` to merged blocks."""
     outputs, inputs = rows.shape[0], rows.shape[1] // 4
     conv.weight.data[:outputs] = 0
     for n, (y, x) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
         conv.weight.data[:outputs, :inputs, y, x] = rows[:, n * inputs : (n + 1) * inputs]
-    conv.bias.data[:outputs] = 0
+    _bias(conv)[:outputs] = 0
 
 
 def _through(conv: nn.Conv2d, channels: int) -> None:
@@ -56,7 +62,7 @@ def _through(conv: nn.Conv2d, channels: int) -> None:
     middle = conv.kernel_size[0] // 2
     conv.weight.data[:channels] = 0
     conv.weight.data[range(channels), range(channels), middle, middle] = 1
-    conv.bias.data[:channels] = 0
+    _bias(conv)[:channels] = 0
 
 
 @torch.no_grad()
@@ -80,14 +86,14 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
 
     `opponent` `(3, 3)` gives the first three latents from the mean colour of a block of 8×8 pixels.
     """
-    encoder, channels = model.encoder, model.config.latent_channels
-    widths = model.config.block_out_channels
-    if len(widths) != 4 or widths[0] < 12 or widths[-1] < 16 * -(-channels // 4):
+    encoder, channels, norm = model.encoder, model.config.latent_channels, model.encoder.conv_norm_out
+    widths, size = model.config.block_out_channels, norm.num_channels // norm.num_groups
+    if len(widths) != 4 or widths[0] < 12 or widths[2] != widths[3] or size < 10 or norm.num_groups * 4 < channels:
         raise ValueError(
-            f"A linear start was asked for with widths {tuple(widths)} and {channels} latent channels: it needs four "
-            f"levels, at least 12 channels at the first and {16 * -(-channels // 4)} at the last."
+            f"A linear start was asked for with widths {tuple(widths)}, {norm.num_groups} groups and {channels} latent "
+            f"channels: it needs four levels, 12 channels or more at the first, as many at the third as at the last, "
+            f"and there 10 or more a group and a group for every 4 latents."
         )
-
     for name, weight in encoder.named_parameters():
         if name.endswith("conv2.weight"):
             weight.mul_(0.2)
@@ -114,10 +120,7 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
     rows[3:] *= _DETAIL / deviation.clamp_min(1e-6)[:, None]
 
     # latents in pairs of opposite sign, four pairs and one pair of constants in each group of the last normalisation
-    norm, last = encoder.conv_norm_out, encoder.down_blocks[2].downsamplers[0].conv
-    size = norm.num_channels // norm.num_groups
-    if size < 10 or norm.num_groups * 4 < channels:
-        raise ValueError(f"A linear start needs 4 latents and 10 channels a group; there are {size} for {channels}.")
+    last = encoder.down_blocks[2].downsamplers[0].conv
     last.weight.mul_(0.1)
     out = model.encoder.conv_out
     out.weight[:channels] = 0
