@@ -34,6 +34,7 @@ SMALL = replace(
     edges=0.15,
     bfloat16=True,
     history=3,
+    autoencoder_samples=32,
 )
 
 
@@ -182,7 +183,7 @@ def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
 
 
 def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_path, monkeypatch):
-    """Stopped after every second step of the UNet and half-way in the autoencoder, the weights are equal to the bit."""
+    """Stopped after three steps of the UNet and half-way in the autoencoder, the weights are equal to the bit."""
     from sdkit.pocket import train
     from sdkit.pocket.training import autoencoder
 
@@ -197,14 +198,14 @@ def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_
 
         def step(self, *args):
             count["step"] += 1
-            if stops and count["step"] == 3:
+            if stops and count["step"] == 4:
                 self.save()
                 raise KilledError
             real_step(self, *args)
 
         def loss(*args, **options):
             count["loss"] += 1
-            if stops and count["loss"] == 9:
+            if stops and count["loss"] == 5:
                 raise KilledError
             return real_loss(*args, **options)
 
@@ -219,7 +220,7 @@ def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_
             train.main(["--preset", "small", "--folder", str(folder), "--device", "cpu"])
 
     run(tmp_path / "whole", stops=False)
-    for _ in range(6):
+    for _ in range(4):
         try:
             run(tmp_path / "killed", stops=True)
             break

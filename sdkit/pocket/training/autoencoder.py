@@ -86,7 +86,9 @@ def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed
     model = build_autoencoder(preset)
     path = folder / "autoencoder.pt"
     if preset.linear and not path.exists():
-        first = pictures([scene(preset, 10_000_000 + n) for n in range(512)], preset.side)
+        first = pictures(
+            [scene(preset, 10_000_000 + n) for n in range(min(512, preset.autoencoder_samples))], preset.side
+        )
         start_linear(model, to_pixels(first), torch.tensor(_OPPONENT))
     model.to(device)
     opts = optimizers(model, lr=preset.autoencoder_lr)
