@@ -15,7 +15,6 @@ from sdkit.pocket import history
 from sdkit.pocket.evaluate import sharpness
 from sdkit.pocket.training import art
 from sdkit.pocket.training.autoencoder import edge_loss, thumbnail
-from sdkit.pocket.training.data import scene
 from sdkit.pocket.training.draw import render
 from sdkit.pocket.training.linear import components, start_linear
 from sdkit.pocket.training.presets import PRESETS, build_autoencoder
@@ -183,58 +182,31 @@ def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
 
 
 def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_path, monkeypatch):
-    """Stopped after three steps of the UNet and half-way in the autoencoder, the weights are equal to the bit."""
     from sdkit.pocket import train
-    from sdkit.pocket.training import autoencoder
+    from sdkit.pocket.training.tokenizer import build_tokenizer
 
     class KilledError(Exception):
         pass
 
-    monkeypatch.setitem(PRESETS, "small", SMALL)
+    preset = replace(PRESETS["tiny"], name="small", hands=BIG.hands, loose=True, bfloat16=True, history=3)
+    vae, tokenizer, real = build_autoencoder(preset).eval(), build_tokenizer(preset), train.Diffusion.step
 
-    def run(folder, stops):
-        real_step, real_loss = train.Diffusion.step, autoencoder.autoencoder_loss
-        count = {"step": 0, "loss": 0}
+    def killed(self, *args):
+        if self.seen == 3 * preset.batch and not (tmp_path / "once").exists():
+            (tmp_path / "once").touch()
+            self.save()
+            raise KilledError
+        real(self, *args)
 
-        def step(self, *args):
-            count["step"] += 1
-            if stops and count["step"] == 4:
-                self.save()
-                raise KilledError
-            real_step(self, *args)
-
-        def loss(*args, **options):
-            count["loss"] += 1
-            if stops and count["loss"] == 5:
-                raise KilledError
-            return real_loss(*args, **options)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(train.Diffusion, "step", step)
-            patch.setattr(autoencoder, "autoencoder_loss", loss)
-            patch.setattr(autoencoder, "psnr", lambda *_: 0.0)  # what is measured on the way changes nothing
-            patch.setattr(train, "psnr", lambda *_: 0.0)
-            patch.setattr(train, "_sheet", lambda _pipe: Image.new("RGB", (1, 1)))
-            if stops:
-                patch.setattr(autoencoder.time, "monotonic", iter(range(0, 10**9, 1000)).__next__)
-            train.main(["--preset", "small", "--folder", str(folder), "--device", "cpu"])
-
-    run(tmp_path / "whole", stops=False)
-    for _ in range(4):
-        try:
-            run(tmp_path / "killed", stops=True)
-            break
-        except KilledError:
-            continue
-    else:
-        pytest.fail("the run never ended")
-    whole, killed = (torch.load(tmp_path / n / "small" / "diffusion.pt") for n in ("whole", "killed"))
-    assert whole["seen"] == killed["seen"] == SMALL.samples
+    train.train_diffusion(preset, tmp_path / "whole", vae, tokenizer)
+    monkeypatch.setattr(train.Diffusion, "step", killed)
+    with pytest.raises(KilledError):
+        train.train_diffusion(preset, tmp_path / "killed", vae, tokenizer)
+    train.train_diffusion(preset, tmp_path / "killed", vae, tokenizer)
+    whole, again = (torch.load(tmp_path / n / "diffusion.pt") for n in ("whole", "killed"))
+    assert whole["seen"] == again["seen"] == preset.samples
     for name, value in whole["modules"]["both"].items():
-        assert torch.equal(value, killed["modules"]["both"][name]), name
-    folders = [tmp_path / n / "small" / "history" for n in ("whole", "killed")]
+        assert torch.equal(value, again["modules"]["both"][name]), name
+    folders = [tmp_path / n / "history" for n in ("whole", "killed")]
     assert history.moments_of(folders[0]) == history.moments_of(folders[1])
     assert len(history.moments_of(folders[0])) == 3
-    last = history.restore(folders[0], SMALL.samples)
-    assert set(last) == {k for k, v in whole["modules"]["both"].items() if v.is_floating_point()}
-    assert scene(SMALL, 3) == scene(SMALL, 3)

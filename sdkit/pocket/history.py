@@ -54,7 +54,9 @@ def write(folder: Path, seen: int, weights: Mapping[str, Tensor]) -> Path:
         step = value - before[name] if name in before else value
         largest = step.abs().flatten(1).amax(1) if step.ndim > 1 else step.abs().amax().reshape(1)
         scale = (largest / 127).clamp_min(1e-12)
-        out[name] = (step / scale.reshape(-1, *(1,) * (step.ndim - 1))).round().to(torch.int8)
+        out[name] = (
+            (step / scale.reshape(-1, *(1,) * (step.ndim - 1))).round().to(torch.int8).contiguous()
+        )  # networks may lie channels last
         out[name + _SCALE] = scale
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{seen:09d}.safetensors"
