@@ -8,7 +8,16 @@ from standins_a import SIZES_A, STANDINS_A
 from standins_b import SIZES, STANDINS_B
 
 # they round every size to one of about 1024×1024, which takes minutes on a processor: tried by hand, not in every run
-LARGE = ("hunyuan-dit", "hunyuan-dit-pag", "prx", "prx-pixel", "pixart-sigma-pag", "sana_sprint", "flux_kontext")
+LARGE = (
+    "hunyuan-dit",
+    "hunyuan-dit-pag",
+    "prx",
+    "prx-pixel",
+    "pixart-sigma-pag",
+    "sana_sprint",
+    "flux_kontext",
+    "ideogram4",
+)
 EVERY = {n: f for n, f in {**FAMILIES, **STANDINS_A, **STANDINS_B}.items() if n not in LARGE}
 SIDES = {**SIZES_A, **SIZES}
 # Ideogram's guidance is a plan of 48 numbers for 48 steps, and its words take 2,048 places

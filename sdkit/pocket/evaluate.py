@@ -22,7 +22,7 @@ from .training.autoencoder import psnr, to_pixels
 from .training.data import pictures, scene, training_scenes
 from .training.judge import Judge, Verdict, train_judge
 from .training.presets import PRESETS, Preset
-from .world import Scene, caption, held_out, objects, random_scene
+from .world import HANDS, Scene, caption, held_out, objects, random_scene
 
 __all__ = ["Question", "main", "questions", "score"]
 
@@ -49,7 +49,7 @@ def questions(preset: Preset, count: int, *, seed: int = 0) -> list[Question]:
         what = ("single", "pair", "count")[(part >= 12) + (part >= 17)]
         unseen = part in (0, 1, 12)
         while True:
-            s = random_scene(rng, kinds, training=False, composition=what)
+            s = random_scene(rng, kinds, training=False, composition=what, hands=preset.hands, loose=preset.loose)
             names = [i.kind.name for i in s.items]
             new = held_out(names[0], names[1]) if s.relation else held_out(names[0], s.style)
             coloured = s.items[0].colour is not None
@@ -97,7 +97,7 @@ def score(verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[st
             note("count (1-4)", verdict.number == 1)
             if s.items[0].colour is None:
                 note("single object", right)
-                note(f"single object ({where} style)", right)
+                note(f"single object ({where} {'hand' if s.style in HANDS else 'style'})", right)
             elif s.style != "blueprint":
                 note("recoloured object", right and verdict.colour(index[0]) == s.items[0].colour)
     return {row: (sum(v), len(v)) for row, v in table.items()}
@@ -113,6 +113,23 @@ def frechet(a: np.ndarray, b: np.ndarray) -> float:
     return mean + float(np.trace(ca) + np.trace(cb) - 2 * root)
 
 
+def sharpness(made: np.ndarray, drawn: np.ndarray) -> float:
+    """Gradient energy of pictures `(N, H, W, 3)` divided by that of the scenes they were asked to show.
+
+    The energy is the mean squared difference of neighbouring pixels; a blurred picture has less.
+    """
+
+    def energy(images: np.ndarray) -> float:
+        parts = [
+            np.diff(images[i : i + 64].astype(np.float32), axis=axis)
+            for i in range(0, len(images), 64)
+            for axis in (1, 2)
+        ]
+        return float(sum(np.square(p).sum(dtype=np.float64) for p in parts))
+
+    return energy(made) / energy(drawn)
+
+
 def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most: int = 24) -> float:
     """Share of pictures nearer to a training scene than two independent renderings of their caption are to each other.
 
@@ -121,7 +138,7 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
     """
 
     def key(s: Scene) -> tuple[object, ...]:
-        return (tuple(i.kind.name for i in s.items), s.background, s.style)
+        return (tuple(i.kind.name for i in s.items), s.background, s.style, s.hand)
 
     known: dict[tuple[object, ...], list[Scene]] = {}
     for shard in range(preset.shards):
@@ -208,6 +225,7 @@ def report(
         "rows": rows,
         "autoencoder_psnr_db": round(psnr(pipe.vae, fresh), 2),
         "frechet_ratio": round(frechet(features, truth) / frechet(again, truth), 2),
+        "sharpness": round(sharpness(made, drawn), 3),
         "nearest_words": neighbours(pipe, preset, ("cat", "duck", "bus", "apple", "tree", "castle")),
         "memorised_percent": round(100 * memorised(made, asked, preset), 1),
     }
@@ -251,7 +269,7 @@ def table(facts: dict[str, object]) -> str:
     lines = ["| measured | Pocket | judge on rendered scenes | prompts |", "|---|---|---|---|"]
     rows: dict[str, dict[str, float]] = facts["rows"]  # type: ignore[assignment]
     lines += [f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |" for row, v in rows.items()]
-    for name in ("autoencoder_psnr_db", "frechet_ratio", "memorised_percent"):
+    for name in ("autoencoder_psnr_db", "frechet_ratio", "sharpness", "memorised_percent"):
         lines.append(f"| {name.replace('_', ' ')} | {facts[name]} | | |")
     near: dict[str, list[str]] = facts["nearest_words"]  # type: ignore[assignment]
     lines += ["", "Nearest words: " + "; ".join(f"{w} → {', '.join(n)}" for w, n in near.items())]

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from .history import moments, write as write_history
 from .training.autoencoder import psnr, to_pixels, train_autoencoder
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.data import batches, masks, pictures, scene, training_scenes
@@ -63,12 +65,12 @@ _SAMPLES = (
 def _shard(
     preset: Preset, number: int, vae: AutoencoderKL, folder: Path, device: str
 ) -> tuple[Tensor, Tensor, list[Scene]]:
-    """Latents `(N, 4, 16, 16)` (scaled), masks `(N, 2, 16, 16)` and scenes of one shard, rendered and coded on first use."""
+    """Latents `(N, C, 16, 16)` (scaled), masks `(N, 2, 16, 16)` and scenes of one shard, rendered and coded on first use."""
     scenes = training_scenes(preset, number)
     path = folder / "latents" / f"{number:03d}.pt"
     if not path.exists():
         images = pictures(scenes, preset.side)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=preset.bfloat16):
             parts = [
                 vae.encode(to_pixels(p).to(device)).latent_dist.mode().half().cpu()
                 for p in np.array_split(images, max(1, len(images) // 64))
@@ -149,10 +151,10 @@ class Diffusion:
     def step(
         self, ids: Tensor, latents: Tensor, marks: Tensor, masks: Tensor, rate: float, generator: torch.Generator
     ) -> None:
-        """Learn from one batch: token ids `(B, 32)`, latents `(B, 4, 16, 16)`, and which token stands for which mask."""
+        """Learn from one batch: token ids `(B, 32)`, latents `(B, C, 16, 16)`, and which token stands for which mask."""
         prepare(self.opts, rate)
         self.watcher.clear()
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.device == "cuda"):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"):
             hidden = self.text(ids.to(self.device)).last_hidden_state
             loss = loss_of(self.unet, hidden, latents.to(self.device), self.scheduler, generator)
             pull = grounding_loss(self.watcher.seen, marks.to(self.device), masks.to(self.device))
@@ -164,6 +166,12 @@ class Diffusion:
         self.seen += len(ids)
         self.loss += (0.01 if self.loss else 1) * (loss.item() - self.loss)
         self.pull += (0.01 if self.pull else 1) * (pull.item() - self.pull)
+
+    def remember(self, moments_: tuple[int, ...]) -> None:
+        """Keep the averaged weights in the run's history if the last step reached one of these moments."""
+        if any(self.seen - self.preset.batch < moment <= self.seen for moment in moments_):
+            with self.averaged():
+                write_history(self.folder / "history", self.seen, self.both.state_dict())
 
     def save(self) -> None:
         """Write a checkpoint and one line of the curve."""
@@ -203,26 +211,30 @@ def train_diffusion(
     torch.manual_seed(seed)
     run = Diffusion(preset, len(tokenizer), folder, device, start)
     mark = WordMarks(tokenizer)
+    kept = moments(total, preset.history) if preset.history else ()
     skipped = preset.shards // 2 if start is not None else 0
     saved = sampled = time.monotonic()
     bar = tqdm(total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10)
     while run.seen < total:
-        epoch, shard = divmod(run.seen // preset.shard, preset.shards - skipped)
-        order = np.arange(skipped, preset.shards)
-        number = int((np.random.default_rng([seed, epoch]).permutation(order) if epoch else order)[shard])
+        place, done = divmod(run.seen // preset.batch, preset.shard // preset.batch)
+        epoch, shard = divmod(place, preset.shards - skipped)
+        numbers = np.arange(skipped, preset.shards)
+        number = int((np.random.default_rng([seed, epoch]).permutation(numbers) if epoch else numbers)[shard])
         latents, masks_, scenes = _shard(preset, number, vae, folder, device)
-        rng = random.Random(f"{seed}-{run.seen}")
-        generator = torch.Generator().manual_seed(rng.getrandbits(48))
-        for index in batches(preset.shard, preset.batch, np.random.default_rng([seed, run.seen])):
+        order = batches(preset.shard, preset.batch, np.random.default_rng([seed, place]))
+        for index in islice(order, done, None):
+            rng = random.Random(f"{seed}-{run.seen}")  # of this step alone: a run that was killed repeats it exactly
+            generator = torch.Generator().manual_seed(rng.getrandbits(48))
             words = [_words(scenes[i], rng) for i in index]
             ids = tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
             marks = mark([scenes[i] for i in index], ids)
             rate = preset.lr * _rate(run.seen, total, preset.batch)
             run.step(ids, latents[index], marks, masks_[index], rate, generator)
+            run.remember(kept)
             bar.update(preset.batch)
             bar.set_postfix(loss=f"{run.loss:.4f}", grounding=f"{run.pull:.3f}", refresh=False)
             if run.seen >= total or time.monotonic() - saved > _SAVE:
-                break  # a shard that is broken off goes on in another order
+                break
         if run.seen >= total or time.monotonic() - saved > _SAVE:
             saved = time.monotonic()
             run.save()

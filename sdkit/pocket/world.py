@@ -15,6 +15,7 @@ from random import Random
 __all__ = [
     "BACKGROUNDS",
     "COLOURS",
+    "HANDS",
     "PLACES",
     "RELATIONS",
     "STYLES",
@@ -154,6 +155,11 @@ STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "blueprint": (("blueprint", "technical drawing", "as a blueprint"), ("blueprint", "technical drawing")),
 }
+# the same objects by another hand (`training/art.py` says whose), written like a style; the first Pocket knows none
+HANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "flat icon": (("flat icon", "flat design", "as a flat icon"), ("flat icon",)),
+    "cartoon": (("cartoon", "in cartoon style", "cartoon drawing"), ("cartoon", "cartoon drawing")),
+}
 RELATIONS: dict[str, tuple[str, ...]] = {
     "beside": ("and", "next to", "beside", "with"),
     "left": ("left of", "to the left of", "on the left of"),
@@ -176,11 +182,16 @@ class Item:
     size: float
     colour: str | None = None
     upside_down: bool = False
+    mirrored: bool = False
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. `relation` is None for one object or several of a kind; `variant` picks the backdrop."""
+    """What a picture shows. `relation` is None for one object or several of a kind; `variant` picks the backdrop.
+
+    `hand` says who drew the objects: "noto" is the font of the first Pocket. A hand with a name of its own in
+    `HANDS` is the scene's style too.
+    """
 
     items: tuple[Item, ...]
     background: str
@@ -188,6 +199,7 @@ class Scene:
     relation: str | None = None
     size: str = "normal"
     variant: int = 0
+    hand: str = "noto"
 
     @property
     def count(self) -> int:
@@ -215,12 +227,20 @@ _SCALE = {"small": 0.55, "normal": 1.0, "big": 1.3}
 
 
 def _place(
-    kind: Kind, slot: tuple[float, float, float], rng: Random, *, scale: float, colour: str | None, flip: bool
+    kind: Kind,
+    slot: tuple[float, float, float],
+    rng: Random,
+    *,
+    scale: float = 1.0,
+    colour: str | None,
+    flip: bool = False,
+    loose: bool,
 ) -> Item:
     x, y, size = slot
-    jitter = 0.045 if size > 0.5 else 0.025
-    wobble = scale * rng.uniform(0.94, 1.06)
-    return Item(kind, x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter), size * wobble, colour, flip)
+    jitter = (0.09 if loose else 0.045) if size > 0.5 else (0.04 if loose else 0.025)
+    wobble = scale * rng.uniform(*((0.84, 1.08) if loose else (0.94, 1.06)))
+    x, y = x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter)
+    return Item(kind, x, y, size * wobble, colour, flip, mirrored=loose and rng.random() < 0.5)
 
 
 def _colour(kind: Kind, background: str, rng: Random, share: float) -> str | None:
@@ -230,7 +250,13 @@ def _colour(kind: Kind, background: str, rng: Random, share: float) -> str | Non
 
 
 def random_scene(
-    rng: Random, kinds: tuple[Kind, ...], *, training: bool = True, composition: str | None = None
+    rng: Random,
+    kinds: tuple[Kind, ...],
+    *,
+    training: bool = True,
+    composition: str | None = None,
+    hands: tuple[str, ...] = ("noto",),
+    loose: bool = False,
 ) -> Scene:
     """Draw a scene.
 
@@ -244,12 +270,20 @@ def random_scene(
         Leave out the held-out combinations.
     composition
         ``"single"``, ``"pair"`` or ``"count"``; drawn at random when None.
+    hands
+        Who draws: the first unless the scene says otherwise, the others (names in `HANDS`) in some plain scenes.
+    loose
+        Place things more freely, in more sizes, and half of them mirrored: a network that has seen a thing in one
+        place only learns the picture by heart.
     """
     what = composition or rng.choices(("single", "pair", "count"), (0.54, 0.34, 0.12))[0]
     while True:
         chosen = rng.sample(kinds, 2) if what == "pair" else [rng.choice(kinds)]
         background = chosen[0].home if rng.random() < 0.12 else rng.choice(BACKGROUNDS)
         style = rng.choice([s for s in STYLES if s != "plain"]) if rng.random() < 0.45 else "plain"
+        hand = hands[0]
+        if len(hands) > 1 and style == "plain" and rng.random() < 0.3:
+            hand = style = rng.choice(hands[1:])
         pairs = [(k.name, style) for k in chosen] + ([(chosen[0].name, chosen[1].name)] if what == "pair" else [])
         if not training or not any(held_out(a, b) for a, b in pairs):
             break
@@ -259,20 +293,20 @@ def random_scene(
         a, b = _STACK if relation in ("above", "below") else _SLOTS[2]
         slots = (b, a) if relation in ("right", "below") else (a, b)
         items = tuple(
-            _place(k, s, rng, scale=1, colour=_colour(k, background, rng, 0.35), flip=False)
+            _place(k, s, rng, colour=_colour(k, background, rng, 0.35), loose=loose)
             for k, s in zip(chosen, slots, strict=True)
         )
-        return Scene(items, background, style, relation, variant=variant)
+        return Scene(items, background, style, relation, variant=variant, hand=hand)
     kind = chosen[0]
     colour = _colour(kind, background, rng, 0.45 if what == "single" else 0.15)
     if what == "count":
         number = rng.choice((2, 3, 4))
-        items = tuple(_place(kind, s, rng, scale=1, colour=colour, flip=False) for s in _SLOTS[number])
-        return Scene(items, background, style, variant=variant)
+        items = tuple(_place(kind, s, rng, colour=colour, loose=loose) for s in _SLOTS[number])
+        return Scene(items, background, style, variant=variant, hand=hand)
     size = rng.choices(("normal", "small", "big"), (0.8, 0.1, 0.1))[0]
     flip = rng.random() < 0.03
-    item = _place(kind, _SLOTS[1][0], rng, scale=_SCALE[size], colour=colour, flip=flip)
-    return Scene((item,), background, style, size=size, variant=variant)
+    item = _place(kind, _SLOTS[1][0], rng, scale=_SCALE[size], colour=colour, flip=flip, loose=loose)
+    return Scene((item,), background, style, size=size, variant=variant, hand=hand)
 
 
 def _article(phrase: str) -> str:
@@ -317,7 +351,7 @@ def caption(scene: Scene, rng: Random, *, name_home: bool = False) -> str:
     who = subject(scene, rng)
     home = scene.background == scene.items[0].kind.home and not name_home and rng.random() < 0.7
     where = "" if home else backdrop(scene, rng)
-    clauses, nouns = STYLES[scene.style]
+    clauses, nouns = HANDS[scene.style] if scene.style in HANDS else STYLES[scene.style]
     if scene.style == "plain":
         lead = f"{_article(rng.choice(nouns))} of " if rng.random() < 0.15 else ""
         return f"{lead}{who} {where}".strip()
@@ -329,12 +363,12 @@ def caption(scene: Scene, rng: Random, *, name_home: bool = False) -> str:
     return f"{_article(rng.choice(nouns))} of {who} {where}".strip()
 
 
-def words(kinds: tuple[Kind, ...]) -> tuple[str, ...]:
-    """Every word that a caption over these kinds can contain, sorted."""
+def words(kinds: tuple[Kind, ...], hands: tuple[str, ...] = ("noto",)) -> tuple[str, ...]:
+    """Every word that a caption over these kinds, drawn by these hands, can contain, sorted."""
     phrases = [k.name for k in kinds] + [k.plural for k in kinds] + list(COLOURS) + list(_PRAISE)
     phrases += ["grey a an of on in front background with upside down one"]
     for group in (*PLACES.values(), *RELATIONS.values(), *_SIZES.values(), *_NUMBERS.values()):
         phrases += group
-    for clauses, nouns in STYLES.values():
+    for clauses, nouns in (*STYLES.values(), *(HANDS[h] for h in hands[1:])):
         phrases += [*clauses, *nouns]
     return tuple(sorted({word for phrase in phrases for word in phrase.replace("-", " ").split()}))

@@ -69,6 +69,10 @@ def level(scheduler: Any, timestep: Any) -> tuple[float, float]:
         α is 1 and x grows with σ (Euler, LMS, Heun), or they add up to 1 themselves (flow matching).
     """
     if not hasattr(scheduler, "sigmas"):  # the schedule is a table by timestep
+        if not hasattr(scheduler, "alphas_cumprod"):
+            raise InvalidSettings(
+                f"{type(scheduler).__name__} tells neither sigmas nor alphas, so its steps have no formula here; make the picture without trace."
+            )
         bar = float(scheduler.alphas_cumprod[int(timestep)])
         return math.sqrt(bar), math.sqrt(1 - bar)
     index = scheduler.step_index

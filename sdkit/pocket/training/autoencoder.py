@@ -4,8 +4,10 @@ The loss is squared error, a little absolute error (sharper edges), a small Kull
 latents near unit scale, and a term that gives the channels a meaning: the first three are pulled towards the small
 picture (brightness, red against blue, green against purple, of the 4×4 or 8×8 pixels under each latent), which leaves
 detail to the fourth. Such latents look like pictures, coarse before fine, which is what diffusion learns fastest
-(Skorokhodov et al., arXiv:2502.14831, get there by another road), and a linear map shows them. Checkpoints are written
-every few minutes; a killed run goes on from the last one.
+(Skorokhodov et al., arXiv:2502.14831, get there by another road), and a linear map shows them. Larger pictures begin
+at their best linear code (`linear.py`), and the differences of neighbouring pixels are compared as well, because
+squared error alone is content with soft edges. Checkpoints are written every few minutes; a killed run goes on from the
+last one and makes the same steps.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from tqdm import tqdm
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import pictures, scene
+from .linear import start_linear
 from .muon import optimizers, prepare
 from .presets import Preset, build_autoencoder
 
@@ -32,7 +35,7 @@ _KL = 3e-4  # per latent value; larger smooths the latents and blurs the picture
 _THUMBNAIL = 0.05  # of the squared distance between three channels and the small picture
 # brightness, red - blue, green - (red + blue)/2: orthogonal, scaled to about unit deviation over the world's scenes
 _OPPONENT = ((0.69, 0.69, 0.69), (1.13, 0.0, -1.13), (-0.82, 1.63, -0.82))
-_POOL = 12_288  # pictures held in memory and renewed once they were all seen twice
+_POOL = 4_096  # pictures held in memory and renewed once they were all seen twice
 
 
 def to_pixels(images: np.ndarray | Tensor) -> Tensor:
@@ -46,13 +49,25 @@ def thumbnail(images: Tensor) -> Tensor:
     return torch.einsum("oc,bchw->bohw", torch.tensor(_OPPONENT, device=images.device), small)
 
 
-def autoencoder_loss(model: AutoencoderKL, x: Tensor) -> Tensor:
-    """The loss of one batch `(B, 3, H, W)` in -1..1."""
+def edge_loss(y: Tensor, x: Tensor) -> Tensor:
+    """Mean absolute error of the differences between neighbours, at full and at half size."""
+    error, total = y - x, x.new_zeros(())
+    for scale in (1, 2):
+        e = F.avg_pool2d(error, scale) if scale > 1 else error
+        total = total + (e[..., 1:] - e[..., :-1]).abs().mean() + (e[..., 1:, :] - e[..., :-1, :]).abs().mean()
+    return total / 4
+
+
+def autoencoder_loss(
+    model: AutoencoderKL, x: Tensor, *, edges: float = 0.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """The loss of one batch `(B, 3, H, W)` in -1..1; `edges` weighs `edge_loss`."""
     posterior = model.encode(x).latent_dist
-    y = model.decode(posterior.sample()).sample.float()
+    y = model.decode(posterior.sample(generator)).sample.float()
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     meaning = F.mse_loss(posterior.mean[:, :3].float(), thumbnail(x))
-    return F.mse_loss(y, x) + 0.1 * F.l1_loss(y, x) + _KL * kl + _THUMBNAIL * meaning
+    loss = F.mse_loss(y, x) + 0.1 * F.l1_loss(y, x) + _KL * kl + _THUMBNAIL * meaning
+    return loss + edges * edge_loss(y, x) if edges else loss
 
 
 @torch.no_grad()
@@ -68,9 +83,15 @@ def psnr(model: AutoencoderKL, images: Tensor) -> float:
 def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed: int = 0) -> AutoencoderKL:
     """Train (or finish training) the autoencoder of a preset; returns it in evaluation mode on `device`."""
     torch.manual_seed(seed)
-    model = build_autoencoder(preset).to(device)
-    opts = optimizers(model, lr=preset.autoencoder_lr)
+    model = build_autoencoder(preset)
     path = folder / "autoencoder.pt"
+    if preset.linear and not path.exists():
+        first = pictures(
+            [scene(preset, 10_000_000 + n) for n in range(min(512, preset.autoencoder_samples))], preset.side
+        )
+        start_linear(model, to_pixels(first), torch.tensor(_OPPONENT))
+    model.to(device)
+    opts = optimizers(model, lr=preset.autoencoder_lr)
     seen = load_checkpoint(path, {"model": model}, opts)
     batch, total = preset.autoencoder_batch, preset.autoencoder_samples
     pool, start = np.zeros((0, 1, 1, 3), np.uint8), -1
@@ -84,6 +105,7 @@ def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed
             numbers = range(10_000_000 + start * size, 10_000_000 + (start + 1) * size)
             pool = pictures([scene(preset, n) for n in numbers], preset.side)
         rng = np.random.default_rng([seed, seen])
+        generator = torch.Generator(device).manual_seed(int(rng.integers(1 << 48)))
         x = to_pixels(pool[rng.integers(0, len(pool), batch)]).to(device)
         rate = (
             preset.autoencoder_lr
@@ -91,8 +113,8 @@ def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed
             * max(0.02, 0.5 + 0.5 * math.cos(math.pi * seen / total))
         )
         prepare(opts, rate)
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = autoencoder_loss(model, x)
+        with torch.autocast(device, torch.bfloat16, enabled=preset.bfloat16 or device == "cuda"):
+            loss = autoencoder_loss(model, x, edges=preset.edges, generator=generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
@@ -102,7 +124,9 @@ def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed
         if time.monotonic() - saved > 120 or seen >= total:
             saved = time.monotonic()
             save_checkpoint(path, {"model": model}, opts, seen)
-            bar.write(f"autoencoder {seen} pictures, {psnr(model, fresh):.2f} dB on fresh scenes")
+            bar.write(
+                f"autoencoder {seen} pictures, loss {loss.item():.5f}, {psnr(model, fresh):.2f} dB on fresh scenes"
+            )
     bar.close()
     latents = torch.cat([model.encode(x).latent_dist.mode().detach() for x in fresh.split(32)])
     model.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))

@@ -23,7 +23,14 @@ def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool =
     """Scene `number` of a preset; a share `singles` of scenes is made to hold one object only (the curriculum)."""
     rng = Random(f"{preset.name}-{training}-{number}")
     composition = "single" if rng.random() < singles else None
-    return random_scene(rng, objects(preset.objects), training=training, composition=composition)
+    return random_scene(
+        rng,
+        objects(preset.objects),
+        training=training,
+        composition=composition,
+        hands=preset.hands,
+        loose=preset.loose,
+    )
 
 
 def training_scenes(preset: Preset, shard: int) -> list[Scene]:
@@ -39,7 +46,7 @@ def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:
 
 
 def _outline(scene_: Scene) -> NDArray[np.uint8]:
-    plain = render(Scene(scene_.items, "white"), 32).masks
+    plain = render(Scene(scene_.items, "white", hand=scene_.hand), 32).masks
     first, second = (plain[:1], plain[1:]) if scene_.relation else (plain, plain[:0])
     cover = [np.maximum.reduce(part) if part else np.zeros((32, 32), np.float32) for part in (first, second)]
     return (np.stack(cover).reshape(2, 16, 2, 16, 2).mean((2, 4)) * 255 + 0.5).astype(np.uint8)
@@ -53,7 +60,9 @@ def masks(scenes: list[Scene]) -> NDArray[np.uint8]:
 def pictures(scenes: list[Scene], side: int) -> NDArray[np.uint8]:
     """Render scenes to `(N, side, side, 3)` bytes."""
     work = [(scenes[i : i + 256], side) for i in range(0, len(scenes), 256)]
-    cores = min(os.cpu_count() or 1, len(work))
+    cores = min(
+        int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1), len(work)
+    )  # who limits torch means us too
     if cores < 2:  # also for a handful of scenes, where starting processes costs more than drawing
         return np.concatenate([_render(w) for w in work])
     with ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("forkserver")) as pool:

@@ -1,6 +1,6 @@
 """Turn a scene into a picture, with the mask of every object.
 
-Objects are glyphs of the Noto Color Emoji font (SIL OFL 1.1); places and shadows are drawn here, and
+Objects are glyphs of the Noto Color Emoji font (SIL OFL 1.1), or drawings by the hands of `art.py`; places and shadows are drawn here, and
 `styles.py` has the art styles. Needed for training and evaluation only, never at run time. The design decision: every
 backdrop comes in a few fixed variants and is kept, so that a scene costs little more than a millisecond.
 """
@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from sdkit.pocket.world import COLOURS, Item, Scene
+from sdkit.pocket.world import COLOURS, HANDS, Item, Scene
 
+from . import art
 from .styles import FILTERS, Array
 
 __all__ = ["Rendered", "find_font", "render"]
@@ -79,9 +80,11 @@ def _tinted(rgb: Array, alpha: Array, colour: str) -> Array:
 
 
 @lru_cache(maxsize=4096)
-def _sprite(char: str, colour: str | None, upside_down: bool, side: int) -> tuple[Array, Array]:
+def _sprite(
+    hand: str, char: str, colour: str | None, upside_down: bool, mirrored: bool, side: int
+) -> tuple[Array, Array]:
     """Colour `(h, w, 3)` and coverage `(h, w)` of an object whose longer side has `side` pixels."""
-    picture = _glyph(char)
+    picture = _glyph(char) if hand == "noto" else art.picture(hand, char)
     scale = side / max(picture.size)
     width, height = (max(1, round(n * scale)) for n in picture.size)
     small = np.asarray(picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS), np.float32) / 255
@@ -90,7 +93,8 @@ def _sprite(char: str, colour: str | None, upside_down: bool, side: int) -> tupl
     rgb = np.clip(rgb, 0, 1)
     if colour:
         rgb = _tinted(rgb, alpha, colour)
-    return (rgb[::-1], alpha[::-1]) if upside_down else (rgb, alpha)
+    rows, columns = (slice(None, None, -1 if turned else 1) for turned in (upside_down, mirrored))
+    return rgb[rows, columns], alpha[rows, columns]
 
 
 # -- backdrops ----------------------------------------------------------------------------------------------------
@@ -258,10 +262,12 @@ def _shadow(width: int, height: int) -> Array:
     return np.clip(1.15 - (x**2 + y**2), 0, 1).astype(np.float32) ** 1.5
 
 
-def _stand(image: Array, item: Item, cast_shadow: bool) -> Array:
+def _stand(image: Array, item: Item, hand: str, cast_shadow: bool) -> Array:
     """Put an object (and its shadow) into the picture, in place; returns its mask."""
     side = image.shape[0]
-    rgb, alpha = _sprite(item.kind.glyph, item.colour, item.upside_down, max(4, round(item.size * side)))
+    rgb, alpha = _sprite(
+        hand, item.kind.glyph, item.colour, item.upside_down, item.mirrored, max(4, round(item.size * side))
+    )
     height, width = alpha.shape
     left, top = round(item.x * side - width / 2), round(item.y * side - height / 2)
     if cast_shadow:
@@ -296,6 +302,7 @@ def render(scene: Scene, side: int = 64) -> Rendered:
         raise ValueError(f"A scene of {side} pixels was asked for; choose 16 to 512.")
     image = _backdrop(scene.background, scene.variant % _VARIANTS, side).copy()
     shadows = scene.background not in ("night", "sea")
-    masks = tuple(_stand(image, item, shadows) for item in scene.items)
+    masks = tuple(_stand(image, item, scene.hand, shadows) for item in scene.items)
     cover = np.maximum.reduce(masks)
-    return Rendered(np.clip(FILTERS[scene.style](image, cover), 0, 1).astype(np.float32), masks)
+    styled = FILTERS["plain" if scene.style in HANDS else scene.style](image, cover)
+    return Rendered(np.clip(styled, 0, 1).astype(np.float32), masks)

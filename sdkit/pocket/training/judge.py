@@ -27,7 +27,7 @@ __all__ = ["Judge", "Verdict", "train_judge"]
 
 _GRID = 16
 _COLOURS = ("natural", *COLOURS)
-_STYLES, _NUMBERS = tuple(STYLES), (1, 2, 3, 4)
+_NUMBERS = (1, 2, 3, 4)
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -66,14 +66,15 @@ class Verdict:
 class Judge(nn.Module):
     """Pixels `(B, 3, 64, 64)` in -1..1 to the answers; larger pictures are reduced to 64 first."""
 
-    def __init__(self, kinds: int) -> None:
+    def __init__(self, kinds: int, hands: tuple[str, ...] = ("noto",)) -> None:
         super().__init__()
         self.kinds = kinds
+        self.styles = (*STYLES, *hands[1:])
         self.fine = nn.Sequential(_block(3, 32, 2), _block(32, 64, 2), _block(64, 64), _block(64, 64))  # → 16×16
         self.coarse = nn.Sequential(_block(64, 128, 2), _block(128, 128), _block(128, 128), _block(128, 128))  # → 8×8
         self.join = nn.Sequential(nn.Conv2d(192, 96, 1, bias=False), nn.BatchNorm2d(96), nn.SiLU(), _block(96, 96))
         self.cells = nn.Conv2d(96, kinds + 1 + len(_COLOURS), 1)
-        self.whole = nn.Linear(256, len(_STYLES) + len(BACKGROUNDS) + len(_NUMBERS))
+        self.whole = nn.Linear(256, len(self.styles) + len(BACKGROUNDS) + len(_NUMBERS))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits by cell `(B, kinds + 1 + colours, 16, 16)`, logits of the whole, features `(B, 256)`."""
@@ -93,7 +94,7 @@ class Judge(nn.Module):
         for part in images.split(64):
             cells, whole, feature = self(part)
             where, colours = cells.split([self.kinds + 1, len(_COLOURS)], 1)
-            style, background, number = whole.split([len(_STYLES), len(BACKGROUNDS), len(_NUMBERS)], 1)
+            style, background, number = whole.split([len(self.styles), len(BACKGROUNDS), len(_NUMBERS)], 1)
             rows = zip(
                 where.softmax(1).numpy(),
                 colours.softmax(1).numpy(),
@@ -102,23 +103,23 @@ class Judge(nn.Module):
                 number.argmax(1),
                 strict=True,
             )
-            verdicts += [Verdict(w, c, _STYLES[s], BACKGROUNDS[b], _NUMBERS[n]) for w, c, s, b, n in rows]
+            verdicts += [Verdict(w, c, self.styles[s], BACKGROUNDS[b], _NUMBERS[n]) for w, c, s, b, n in rows]
             features.append(feature.numpy())
         return verdicts, np.concatenate(features)
 
 
-def _truth(scenes: list[Scene], kinds: dict[str, int]) -> tuple[Tensor, Tensor, Tensor]:
+def _truth(scenes: list[Scene], kinds: dict[str, int], styles: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Object index and colour index by cell `(N, 16, 16)`, and style, background, number `(N, 3)`."""
     where = np.full((len(scenes), _GRID, _GRID), len(kinds), np.int64)
     colour = np.full((len(scenes), _GRID, _GRID), -100, np.int64)  # ignored by cross entropy
     whole = np.zeros((len(scenes), 3), np.int64)
     for n, s in enumerate(scenes):
-        plain = Scene(s.items, "white", variant=s.variant)
+        plain = Scene(s.items, "white", variant=s.variant, hand=s.hand)
         for item, mask in zip(s.items, render(plain, 32).masks, strict=True):
             share = mask.reshape(_GRID, 2, _GRID, 2).mean((1, 3)) > 0.4
             where[n][share] = kinds[item.kind.name]
             colour[n][share] = _COLOURS.index(item.colour or "natural")
-        whole[n] = _STYLES.index(s.style), BACKGROUNDS.index(s.background), s.count - 1
+        whole[n] = styles.index(s.style), BACKGROUNDS.index(s.background), s.count - 1
     # two things of different kinds count as one of each
     for n, s in enumerate(scenes):
         if s.relation:
@@ -130,7 +131,7 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 150_000, device:
     """Train (or load) the judge of a preset on scenes that are not Pocket's training scenes."""
     torch.manual_seed(1)
     kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
-    model = Judge(len(kinds)).to(device)
+    model = Judge(len(kinds), preset.hands).to(device)
     opts = optimizers(model, lr=2e-3)
     path = folder / "judge.pt"
     seen, batch, chunk = load_checkpoint(path, {"model": model}, opts), 32, min(4096, samples)
@@ -138,7 +139,7 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 150_000, device:
     while seen < samples:
         scenes = [scene(preset, 50_000_000 + seen + n, training=False) for n in range(chunk)]
         images = torch.from_numpy(pictures(scenes, max(preset.side, 64)))
-        where, colour, whole = _truth(scenes, kinds)
+        where, colour, whole = _truth(scenes, kinds, model.styles)
         model.train()
         for index in torch.randperm(chunk, generator=torch.Generator().manual_seed(seen)).split(batch):
             rate = 2e-3 * min(1, (seen / batch + 1) / 50, max(0.01, (1 - seen / samples) / 0.5))
@@ -149,7 +150,7 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 150_000, device:
                 x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.5 + x * 0.5
             cells, answers, _ = model(x)
             a, b = cells.split([len(kinds) + 1, len(_COLOURS)], 1)
-            style, background, number = answers.split([len(_STYLES), len(BACKGROUNDS), len(_NUMBERS)], 1)
+            style, background, number = answers.split([len(model.styles), len(BACKGROUNDS), len(_NUMBERS)], 1)
             w = whole[index].to(device)
             loss = F.cross_entropy(a, where[index].to(device)) + F.cross_entropy(b, colour[index].to(device))
             loss = loss + 0.2 * (F.cross_entropy(style, w[:, 0]) + F.cross_entropy(background, w[:, 1]))

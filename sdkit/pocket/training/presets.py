@@ -1,4 +1,4 @@
-"""The two sizes of Pocket, and the networks they are made of: standard diffusers and transformers classes.
+"""The sizes of Pocket, and the networks they are made of: standard diffusers and transformers classes.
 
 One frozen dataclass holds every number that training depends on, with the reason beside it.
 """
@@ -19,7 +19,7 @@ class Preset:
 
     name: str
     objects: int  # how many kinds of `world.WORLD` it learns
-    side: int  # pixels; latents are always 16×16×4, so both presets cost the same at the UNet
+    side: int  # pixels; latents are always 16×16
     autoencoder: tuple[int, ...]  # channels by level; each level but the last halves the picture
     unet: tuple[int, ...]  # channels at 16×16, 8×8, 4×4: on a CPU few wide operations beat many narrow ones
     text: tuple[int, int]  # width and layers of the text encoder
@@ -33,6 +33,13 @@ class Preset:
     lr: float
     steps: int = 20  # defaults for making pictures, chosen by the evaluation; the model card shows the table
     guidance_scale: float = 4.0
+    latents: int = 4  # channels; a picture of 128 pixels needs more, and the UNet hardly notices
+    hands: tuple[str, ...] = ("noto",)  # who draws the objects, the first unless a caption says otherwise
+    loose: bool = False  # freer placement and mirrored objects, against learning by heart
+    linear: bool = False  # begin the autoencoder at the best linear code, which it would take hours to find
+    edges: float = 0.0  # weight of the autoencoder's loss on differences of neighbouring pixels, against softness
+    bfloat16: bool = False  # also on processors: pays for wide networks and large batches where AVX-512 has it
+    history: int = 0  # checkpoints of the UNet and text encoder to keep as 8-bit differences
 
     @property
     def tokens(self) -> int:
@@ -40,12 +47,57 @@ class Preset:
         return 32
 
 
+_HANDS = ("fluent 3d", "flat icon", "cartoon")
 PRESETS = {
     "cpu": Preset(
         "cpu", 64, 64, (16, 32, 64), (64, 128, 224), (128, 3), 24_000, 220_000, 16, 8_192, 4, 8, 2e-3, 1.2e-3
     ),
+    # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
+    "pocket2": Preset(
+        "pocket2",
+        128,
+        128,
+        (16, 32, 64, 64),
+        (96, 192, 256),
+        (160, 3),
+        200_000,
+        800_000,
+        64,
+        8_192,
+        16,
+        32,
+        1e-3,
+        1.5e-3,
+        latents=16,
+        hands=_HANDS,
+        loose=True,
+        linear=True,
+        edges=0.15,
+        bfloat16=True,
+        history=16,
+    ),
     "gpu": Preset(
-        "gpu", 200, 128, (32, 64, 96, 128), (96, 192, 320), (192, 4), 400_000, 3_000_000, 64, 8_192, 16, 256, 1e-3, 2e-3
+        "gpu",
+        223,
+        128,
+        (32, 64, 128, 128),
+        (96, 192, 256),
+        (192, 4),
+        800_000,
+        4_000_000,
+        128,
+        8_192,
+        32,
+        256,
+        1e-3,
+        2e-3,
+        latents=16,
+        hands=_HANDS,
+        loose=True,
+        linear=True,
+        edges=0.15,
+        bfloat16=True,
+        history=16,
     ),
     # the same script end to end in a minute, for the tests
     "tiny": Preset("tiny", 4, 32, (8, 16), (16, 32, 32), (32, 1), 64, 96, 2, 32, 4, 16, 2e-3, 2e-3),
@@ -53,7 +105,7 @@ PRESETS = {
 
 
 def build_autoencoder(preset: Preset) -> AutoencoderKL:
-    """Pixels `(B, 3, side, side)` in -1..1 to latents `(B, 4, 16, 16)` and back."""
+    """Pixels `(B, 3, side, side)` in -1..1 to latents `(B, C, 16, 16)` and back."""
     levels = len(preset.autoencoder)
     model = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -61,7 +113,7 @@ def build_autoencoder(preset: Preset) -> AutoencoderKL:
         block_out_channels=preset.autoencoder,
         layers_per_block=1,
         norm_num_groups=4,  # few groups: a group's mean is what a plain colour looks like, and GroupNorm removes it
-        latent_channels=4,
+        latent_channels=preset.latents,
         mid_block_add_attention=False,
         sample_size=preset.side,
     )
@@ -91,14 +143,14 @@ def build_text_encoder(preset: Preset, vocabulary: int) -> CLIPTextModel:
 
 
 def build_unet(preset: Preset) -> UNet2DConditionModel:
-    """Latents `(B, 4, 16, 16)`, timesteps `(B,)` and text to a velocity prediction of the latents' shape.
+    """Latents `(B, C, 16, 16)`, timesteps `(B,)` and text to a velocity prediction of the latents' shape.
 
     Cross-attention sits where it pays: at 8×8 on the way down, at the bottom, and at 8×8 and 16×16 on the way up.
     """
     return UNet2DConditionModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=preset.latents,
+        out_channels=preset.latents,
         block_out_channels=preset.unet,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

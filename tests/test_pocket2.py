@@ -1,0 +1,212 @@
+"""Training of the larger Pocket at a tiny size: other hands, the linear start, exact resuming, and the history."""
+
+import json
+import random
+import tarfile
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from sdkit.pocket import history
+from sdkit.pocket.evaluate import sharpness
+from sdkit.pocket.training import art
+from sdkit.pocket.training.autoencoder import edge_loss, thumbnail
+from sdkit.pocket.training.draw import render
+from sdkit.pocket.training.linear import components, start_linear
+from sdkit.pocket.training.presets import PRESETS, build_autoencoder
+from sdkit.pocket.world import HANDS, Item, Scene, caption, held_out, objects, random_scene, words
+
+BIG = PRESETS["pocket2"]
+SMALL = replace(
+    PRESETS["tiny"],
+    name="small",
+    side=128,
+    autoencoder=(12, 24, 40, 40),
+    latents=4,
+    hands=BIG.hands,
+    loose=True,
+    linear=True,
+    edges=0.15,
+    bfloat16=True,
+    history=3,
+    autoencoder_samples=32,
+)
+
+
+def packed(path, files):
+    with tarfile.open(path, "w:gz") as package:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(data)
+            package.addfile(entry, BytesIO(data))
+
+
+@pytest.fixture(scope="module")
+def drawings(tmp_path_factory):
+    """Stand-ins for the packages, as `npm pack` leaves them: one shape of another colour for each kind."""
+    folder = tmp_path_factory.mktemp("art")
+    bitmaps, chars, icons = {}, {}, {}
+    for n, kind in enumerate(objects(PRESETS["tiny"].objects)):
+        code = "-".join(f"{ord(c):04x}" for c in kind.glyph)
+        picture = Image.new("RGBA", (64, 64))
+        ImageDraw.Draw(picture).polygon(
+            [(8, 8), (40, 20), (56, 56), (8, 50)], fill=(40 + 50 * n, 200 - 40 * n, 90, 255)
+        )
+        stream = BytesIO()
+        picture.save(stream, "WEBP", lossless=True)
+        bitmaps[f"assets/{code}.webp"] = stream.getvalue()
+        chars[code], icons[kind.name] = kind.name, {"body": f'<path fill="#{n}0f" d="M2 2h20l{n} 20H2z"/>'}
+    packed(folder / art.SETS["fluent 3d"].file, bitmaps)
+    vectors = {"icons": icons, "width": 32, "height": 32}
+    for hand in HANDS:
+        files = {"chars.json": json.dumps(chars).encode(), "icons.json": json.dumps(vectors).encode()}
+        packed(folder / art.SETS[hand].file, files)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SDKIT_ART", str(folder))
+    for kept in (art.picture, art._vectors, art._bitmaps):
+        kept.cache_clear()
+    yield folder
+    patch.undo()
+    for kept in (art.picture, art._vectors, art._bitmaps):
+        kept.cache_clear()
+
+
+def test_every_hand_draws_the_same_thing_its_own_way(drawings):
+    item = Item(objects(1)[0], 0.5, 0.5, 0.6)
+    made = [render(Scene((item,), "white", hand=hand), 64) for hand in BIG.hands]
+    assert all(0.1 < m.masks[0].mean() < 0.5 for m in made)
+    assert np.abs(made[0].image - made[1].image).max() > 0.1
+    turned = render(Scene((replace(item, mirrored=True),), "white", hand="fluent 3d"), 64)
+    assert np.abs(turned.masks[0] - made[0].masks[0]).max() > 0.5
+
+
+def test_missing_drawings_say_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDKIT_ART", str(tmp_path))
+    monkeypatch.setattr(art.shutil, "which", lambda _name: None)
+    with pytest.raises(FileNotFoundError, match="npm pack @lobehub/fluent-emoji-3d@1.1.0"):
+        art.fetch("fluent 3d")
+
+
+def test_a_hand_is_a_style_of_its_own_and_has_words():
+    rng = random.Random(3)
+    kinds, known = objects(BIG.objects), set(words(objects(BIG.objects), BIG.hands))
+    scenes = [random_scene(rng, kinds, hands=BIG.hands, loose=True) for _ in range(2000)]
+    for s in scenes:
+        assert s.hand in BIG.hands
+        assert (s.style in HANDS) == (s.hand != BIG.hands[0])
+        assert not any(held_out(i.kind.name, s.style) for i in s.items)
+        assert set(caption(s, rng).replace(",", " ").replace("-", " ").split()) <= known
+    share = np.mean([s.hand != BIG.hands[0] for s in scenes])
+    assert 0.1 < share < 0.25
+    assert 0.4 < np.mean([i.mirrored for s in scenes for i in s.items]) < 0.6
+    assert not {"flat", "cartoon"} & set(words(kinds))  # the first Pocket knows no hands
+
+
+def test_the_linear_start_is_the_linear_code():
+    rng = torch.Generator().manual_seed(0)
+    small = torch.rand(24, 3, 16, 16, generator=rng) * 1.6 - 0.8
+    x = torch.nn.functional.interpolate(small, (64, 64), mode="bilinear")
+    torch.manual_seed(0)
+    model = build_autoencoder(SMALL).eval()
+    for name, value in model.encoder.named_parameters():
+        if ".conv2." in name:  # without what the residual branches add by chance
+            value.data.zero_()
+    opponent = torch.tensor([[0.69, 0.69, 0.69], [1.13, 0.0, -1.13], [-0.82, 1.63, -0.82]])
+    start_linear(model, x, opponent)
+    with torch.no_grad():
+        latents = model.encode(x).latent_dist.mode()
+    small = torch.nn.functional.adaptive_avg_pool2d(x, 8)
+    wanted = torch.einsum("oc,bchw->bohw", opponent, small)
+    error = (latents[:, :3] - wanted).square().mean() / wanted.square().mean()
+    assert error < 0.01
+    assert latents[:, 3].std().item() == pytest.approx(0.5, rel=0.3)
+
+
+def test_components_keep_the_fixed_rows_and_find_the_strongest_of_the_rest():
+    rng = torch.Generator().manual_seed(1)
+    data = torch.randn(4000, 6, generator=rng) * torch.tensor([5.0, 4, 3, 1, 1, 1])
+    fixed = torch.eye(6)[:1]
+    rows = components(data, 3, fixed)
+    assert torch.equal(rows[:1], fixed)
+    torch.testing.assert_close(rows[1:].abs(), torch.eye(6)[1:3], atol=0.1, rtol=0)
+
+
+def test_a_linear_start_without_room_says_so():
+    with pytest.raises(ValueError, match="needs four levels, 12 channels or more"):
+        start_linear(build_autoencoder(PRESETS["tiny"]), torch.zeros(2, 3, 32, 32), torch.eye(3))
+
+
+def test_edges_and_sharpness_notice_blur():
+    x = torch.zeros(1, 3, 16, 16)
+    x[..., 8:] = 1
+    soft = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    assert edge_loss(x, x) == 0
+    assert edge_loss(x + 0.3, x).item() == pytest.approx(0, abs=1e-6)  # another brightness has the same edges
+    assert edge_loss(soft, x) > 0.01
+    pictures = (x.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+    blurred = (soft.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
+    assert sharpness(pictures, pictures) == 1
+    assert sharpness(blurred, pictures) == pytest.approx(1 / 3, rel=0.02)  # three steps of a third: 3 · (1/3)²
+    assert thumbnail(x).shape == (1, 3, 16, 16)
+
+
+# -- history ---------------------------------------------------------------------------------------------------------
+
+
+def test_moments_stand_close_together_at_first():
+    assert history.moments(800, 4) == (50, 200, 450, 800)
+    assert history.moments(3, 16)[-1] == 3
+
+
+def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
+    rng = torch.Generator().manual_seed(0)
+    weights = {"a": torch.randn(5, 7, generator=rng), "b": torch.randn(3, generator=rng), "n": torch.tensor([3])}
+    for step in range(1, 9):
+        weights = {k: v + 0.1 * torch.randn(v.shape, generator=rng) if k != "n" else v for k, v in weights.items()}
+        history.write(tmp_path, step, weights)
+    assert history.moments_of(tmp_path) == tuple(range(1, 9))
+    back = history.restore(tmp_path, 8)
+    assert set(back) == {"a", "b"}
+    for name, value in back.items():
+        assert (value - weights[name]).abs().max() < 0.6 * 0.4 / 127  # half a level of the last difference
+    first = history.write(tmp_path, 8, weights).read_bytes()
+    assert history.write(tmp_path, 8, weights).read_bytes() == first  # a repeated step writes the same
+    assert history.restore(tmp_path, 0) == {}
+
+
+# -- the run ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_path, monkeypatch):
+    from sdkit.pocket import train
+    from sdkit.pocket.training.tokenizer import build_tokenizer
+
+    class KilledError(Exception):
+        pass
+
+    preset = replace(PRESETS["tiny"], name="small", hands=BIG.hands, loose=True, bfloat16=True, history=3)
+    vae, tokenizer, real = build_autoencoder(preset).eval(), build_tokenizer(preset), train.Diffusion.step
+
+    def killed(self, *args):
+        if self.seen == 3 * preset.batch and not (tmp_path / "once").exists():
+            (tmp_path / "once").touch()
+            self.save()
+            raise KilledError
+        real(self, *args)
+
+    train.train_diffusion(preset, tmp_path / "whole", vae, tokenizer)
+    monkeypatch.setattr(train.Diffusion, "step", killed)
+    with pytest.raises(KilledError):
+        train.train_diffusion(preset, tmp_path / "killed", vae, tokenizer)
+    train.train_diffusion(preset, tmp_path / "killed", vae, tokenizer)
+    whole, again = (torch.load(tmp_path / n / "diffusion.pt") for n in ("whole", "killed"))
+    assert whole["seen"] == again["seen"] == preset.samples
+    for name, value in whole["modules"]["both"].items():
+        assert torch.equal(value, again["modules"]["both"][name]), name
+    folders = [tmp_path / n / "history" for n in ("whole", "killed")]
+    assert history.moments_of(folders[0]) == history.moments_of(folders[1])
+    assert len(history.moments_of(folders[0])) == 3
