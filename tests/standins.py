@@ -1,4 +1,4 @@
-"""Every family's stand-in under one roof: how to build it, how large its pictures are, what its bare call wants beside."""
+"""Every family's stand-in under one roof: how to build it and how large its pictures are."""
 
 import warnings
 
@@ -7,7 +7,8 @@ from families import FAMILIES
 from standins_a import SIZES_A, STANDINS_A
 from standins_b import SIZES, STANDINS_B
 
-# they round every size to one of about 1024×1024, which takes minutes on a processor: tried by hand, not in every run
+# they round every size to one of about 1024×1024, which takes minutes on a processor: tried by hand, not in every run; Ideogram's
+# guidance is a plan for 48 steps
 LARGE = (
     "hunyuan-dit",
     "hunyuan-dit-pag",
@@ -20,8 +21,6 @@ LARGE = (
 )
 EVERY = {n: f for n, f in {**FAMILIES, **STANDINS_A, **STANDINS_B}.items() if n not in LARGE}
 SIDES = {**SIZES_A, **SIZES}
-# Ideogram's guidance is a plan of 48 numbers for 48 steps, and its words take 2,048 places
-BESIDE = {"ideogram4": {"guidance_scale": 4.0, "guidance_schedule": None, "max_sequence_length": 64}}
 
 
 def build(name):
@@ -48,6 +47,5 @@ def bare(pipe, name, prompt="a cat", seed=3):
         height=side,
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
-        **BESIDE.get(name, {}),
     )
     return out.images[0]
