@@ -999,15 +999,5 @@ STANDINS_B: dict[str, Callable] = {
     "kolors-pag": kolors_pag,
 }
 
-# what the bare call needs besides a prompt, steps and a size: some pipelines round a small size up to a large one
-CALLS: dict[str, dict] = {
-    **{
-        name: {"use_resolution_binning": False}
-        for name in ("hunyuan-dit", "prx", "prx-pixel", "hunyuan-dit-pag", "pixart-sigma-pag")
-    },
-    # its guidance is a plan of 48 numbers for 48 steps, and its words take 2048 places
-    "ideogram4": {"guidance_scale": 4.0, "guidance_schedule": None, "max_sequence_length": 64},
-}
-
 # width and height where a family cannot draw 32×32
 SIZES: dict[str, int] = {"kandinsky3": 64, "stable-cascade": 128}

@@ -25,6 +25,8 @@ def test_the_picture_is_the_bare_calls_to_the_bit(family):
     expected = (standins.bare(pipe, name) * 255).round().astype(np.uint8)
     made = sdkit.generate(pipe, "a cat", **options)
     np.testing.assert_array_equal(np.asarray(made.image.convert("RGB")), expected[..., :3])
+    other = (standins.bare(pipe, name, prompt="a red bus") * 255).round().astype(np.uint8)
+    assert not np.array_equal(other, expected), "the stand-in does not heed its prompt, so it shows nothing"
 
 
 def test_what_is_recorded_changes_nothing_and_ends_where_the_run_ended(family):
