@@ -163,6 +163,7 @@ def _other(name: str) -> object:
         "height": 64,
         "variation_amount": 0.7,
         "strength": 0.3,
+        "fit": "pad",
     }
     text = ("prompt", "negative_prompt", "model", "revision", "licence", "version", "memory")
     return others.get(name, "other words" if name in text else 9)

@@ -54,15 +54,21 @@ def _encode_one(pipe: Any, text: str, *, negative: bool = False) -> dict[str, to
     """
     family = family_of(pipe)
     own = any((name or "").startswith("negative_") for name in family.encodes)
-    asked: dict[str, Any] = {"device": pipe._execution_device, "num_images_per_prompt": 1}
-    if negative and own:
-        asked |= {"prompt": "", "negative_prompt": text or family.no_negative, "do_classifier_free_guidance": True}
-    else:
-        asked |= {"prompt": text, "do_classifier_free_guidance": False}
     accepted = inspect.signature(type(pipe).encode_prompt).parameters
-    second = {name: None for name in accepted if name.startswith("prompt_")}  # the same words for every encoder
+    anything = any(p.kind is p.VAR_KEYWORD for p in accepted.values())  # somebody stands around it
+    asked: dict[str, Any] = {
+        name: None for name in accepted if name.startswith("prompt_")
+    }  # the same words for all encoders
+    asked |= {
+        "device": pipe._execution_device,
+        "num_images_per_prompt": 1,
+        "do_classifier_free_guidance": negative and own,
+    }
+    if negative and own:
+        asked["negative_prompt"] = text or family.no_negative
+    given = {name: value for name, value in asked.items() if anything or name in accepted}
     with torch.no_grad():
-        out = pipe.encode_prompt(**second, **{name: value for name, value in asked.items() if name in accepted})
+        out = pipe.encode_prompt("" if negative and own else text, **given)
     named = {name: t for name, t in zip(family.encodes, out, strict=True) if name and isinstance(t, torch.Tensor)}
     if not (negative and own):
         return {name: tensor for name, tensor in named.items() if not name.startswith("negative_")}

@@ -37,7 +37,7 @@ def channels_of(pipe: Any) -> int:
     vae = autoencoder_of(pipe)
     if vae is None:
         return 3
-    found = next((vae.config[name] for name in ("latent_channels", "z_dim") if vae.config.get(name)), None)
+    found = next((n for name in ("latent_channels", "z_dim") if (n := getattr(vae.config, name, None))), None)
     if found is None:
         raise InvalidSettings(f"{type(vae).__name__} does not say how many channels its latents have.")
     return int(found)
