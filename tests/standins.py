@@ -48,4 +48,4 @@ def bare(pipe, name, prompt="a cat", seed=3):
         generator=torch.Generator().manual_seed(seed),
         output_type="np",
     )
-    return out.images[0]
+    return (out.images if hasattr(out, "images") else out.image)[0]  # Kandinsky 5 names it so

@@ -434,11 +434,11 @@ def test_bad_grids_are_told(tiny, corners, shape, sentence):
         sdkit.interpolate_grid(tiny, corners, shape=shape, steps=2)
 
 
-def test_pipelines_without_a_unet_are_refused(tiny):
+def test_pipelines_that_take_no_encodings_are_refused(tiny):
     class Flow:
-        transformer = None
+        def __call__(self, prompt): ...
 
-    with pytest.raises(InvalidSettings, match="need a pipeline with a UNet .* this is a Flow"):
+    with pytest.raises(InvalidSettings, match="takes text encodings and noise from outside, and Flow is not known to"):
         walk(Flow())
 
 

@@ -173,10 +173,11 @@ def encodings(pipe: Any, texts: Iterable[str], negatives: Iterable[str] = ()) ->
     for text in dict.fromkeys(texts):
         found[text, False] = _encode_one(pipe, text) if key is None else _recall(pipe, key, text)
     for text in dict.fromkeys(negatives):
-        if key is None:
+        if not family_of(pipe).remembers:
             found[text, True] = _encode_one(pipe, text, negative=True)
-        else:
-            found[text, True] = _negative(pipe, _recall(pipe, key, text), text)
+            continue
+        plain = found.get((text, False)) or (_encode_one(pipe, text) if key is None else _recall(pipe, key, text))
+        found[text, True] = _negative(pipe, plain, text)
     return _of_one_length(found)
 
 

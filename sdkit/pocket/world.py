@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from random import Random
+from typing import Final
 
 __all__ = [
     "BACKGROUNDS",
@@ -226,6 +227,11 @@ _STACK = ((0.50, 0.27, 0.44), (0.50, 0.74, 0.44))
 _SCALE = {"small": 0.55, "normal": 1.0, "big": 1.3}
 
 
+# how far a thing strays from its place, large or small, and from its size
+_LOOSE: Final = (0.09, 0.04, 0.84, 1.08)
+_TIGHT: Final = (0.045, 0.025, 0.94, 1.06)
+
+
 def _place(
     kind: Kind,
     slot: tuple[float, float, float],
@@ -237,8 +243,9 @@ def _place(
     loose: bool,
 ) -> Item:
     x, y, size = slot
-    jitter = (0.09 if loose else 0.045) if size > 0.5 else (0.04 if loose else 0.025)
-    wobble = scale * rng.uniform(*((0.84, 1.08) if loose else (0.94, 1.06)))
+    large, small, least, most = _LOOSE if loose else _TIGHT
+    jitter = large if size > 0.5 else small
+    wobble = scale * rng.uniform(least, most)
     x, y = x + rng.uniform(-jitter, jitter), y + rng.uniform(-jitter, jitter)
     return Item(kind, x, y, size * wobble, colour, flip, mirrored=loose and rng.random() < 0.5)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import BadPicture, CannotSave, InvalidSettings
-from sdkit.pictures.files import contents, path_of, replacing
+from sdkit.pictures.files import contents, ends_whole, path_of, replacing
 from sdkit.result import Result, load_result
 from sdkit.settings import Settings
 
@@ -88,7 +88,7 @@ class SweepFolder:
         for index, settings in self.wanted.items():
             with suppress(BadPicture):  # missing or damaged: it is made again
                 result = load_result(self._file(index))
-                if result.settings.same_picture(settings):
+                if ends_whole(self._file(index)) and result.settings.same_picture(settings):
                     found[index] = result
         return found
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from sdkit.errors import BadPicture, CannotSave
 from sdkit.pictures.carried import keyframes
-from sdkit.pictures.files import contents, path_of, replacing
+from sdkit.pictures.files import contents, ends_whole, path_of, replacing
 from sdkit.pictures.metadata import open_picture, png_chunks
 
 from .route import Place, Route
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ["FrameFolder"]
 
 _PLAN: Final = "walk.json"
-_END: Final = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG
 _NAME: Final = re.compile(r"frame((?:-\d{3,}\.\d{8})+)\.png")
 
 
@@ -61,7 +60,7 @@ class FrameFolder:
             self.plan = Route.from_json(text)
         except BadPicture as error:
             raise BadPicture(f"'{self.path / _PLAN}' cannot be used: {error}.") from error
-        self.there = {place for f in contents(self.path) if (place := _place(f.name)) and _ends(f)}
+        self.there = {place for f in contents(self.path) if (place := _place(f.name)) and ends_whole(f)}
 
     @classmethod
     def begin(cls, plan: Route, path: Path) -> FrameFolder:
@@ -130,16 +129,6 @@ def _place(name: str) -> Place | None:
     """The place a file's name tells, or None for any other file."""
     found = _NAME.fullmatch(name)
     return tuple(float(x) for x in found[1][1:].split("-")) if found else None
-
-
-def _ends(file: Path) -> bool:
-    """Whether a PNG file has its end, which is quicker to see than whether it is sound."""
-    try:
-        with file.open("rb") as opened:
-            opened.seek(-len(_END), os.SEEK_END)
-            return opened.read() == _END
-    except OSError:  # shorter than that, gone, or no file
-        return False
 
 
 def _make(path: Path) -> None:
