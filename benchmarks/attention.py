@@ -37,7 +37,12 @@ PROMPT = "a red car and a blue cat on a beach"
 
 def shaped(kind: dict[str, Any], *, meta: bool = False) -> Any:
     """A pipeline whose UNet has a published shape; text encoder and autoencoder are small."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionPipeline,
+        UNet2DConditionModel,
+    )
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from sdkit.pocket.training.tokenizer import build_tokenizer
@@ -80,7 +85,10 @@ def peers(folder: Path | None) -> dict[str, Callable[[Any], AbstractContextManag
     try:
         from unittest.mock import MagicMock
 
-        for name in ("spacy", "spacy.tokens"):  # daam parses sentences with it, which is not what is measured
+        for name in (
+            "spacy",
+            "spacy.tokens",
+        ):  # daam parses sentences with it, which is not what is measured
             sys.modules.setdefault(name, MagicMock())
         from daam import trace
 
@@ -140,7 +148,11 @@ def time_rows(
         except Exception as error:  # noqa: BLE001 - a peer that cannot do this work is told in the table
             rows.append((f"{title}: {name}", f"fails: {type(error).__name__}"))
     seconds = alternate(usable, rounds)
-    rows += [(f"{title}: {n} ÷ without", f"{s / seconds['plain']:.3f}") for n, s in seconds.items() if n != "plain"]
+    rows += [
+        (f"{title}: {n} ÷ without", f"{s / seconds['plain']:.3f}")
+        for n, s in seconds.items()
+        if n != "plain"
+    ]
     return rows
 
 
@@ -170,9 +182,16 @@ def memory_rows(pipe: Any, size: int, others: dict[str, Any], xl: Any) -> list[t
         try:
             with make(pipe) as kept:
                 run()
-            rows.append((f"kept, SD 1.5 shape at {size}², 1 step: {name}", f"{peer_bytes(kept) / 1e6:.1f} MB"))
+            rows.append(
+                (
+                    f"kept, SD 1.5 shape at {size}², 1 step: {name}",
+                    f"{peer_bytes(kept) / 1e6:.1f} MB",
+                )
+            )
         except Exception as error:  # noqa: BLE001 - see above
-            rows.append((f"kept, SD 1.5 shape at {size}²: {name}", f"fails: {type(error).__name__}"))
+            rows.append(
+                (f"kept, SD 1.5 shape at {size}²: {name}", f"fails: {type(error).__name__}")
+            )
     everything = sdkit.capture_attention(xl, steps=True)
     rows.append(
         (
@@ -198,9 +217,13 @@ def exactness(pipe: Any) -> float:
     kernel, steps, worst = F.scaled_dot_product_attention, [], 0.0
     length = pipe.tokenizer.model_max_length
 
-    def slow(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    def slow(
+        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         if key.shape[-2] == length and query.shape[-2] != length:
-            scores = query[-1].double() @ key[-1].double().transpose(-1, -2) / query.shape[-1] ** 0.5
+            scores = (
+                query[-1].double() @ key[-1].double().transpose(-1, -2) / query.shape[-1] ** 0.5
+            )
             explicit.append(scores.softmax(-1).mean(0))
         return kernel(query, key, value, *args, **kwargs)
 
@@ -295,7 +318,9 @@ def finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, dict[float
     choices |= {f"default, head {n}": lambda m, w, n=n: m.at(head=n)[w] for n in range(heads)}
     thresholds = (0.2, 0.3, 0.4, 0.5, 0.6)
     hits: dict[str, list[bool]] = {name: [] for name in choices}
-    overlaps: dict[str, dict[float, list[float]]] = {name: {t: [] for t in thresholds} for name in choices}
+    overlaps: dict[str, dict[float, list[float]]] = {
+        name: {t: [] for t in thresholds} for name in choices
+    }
     for start in range(0, len(scenes), 20):
         part = scenes[start : start + 20]
         texts = [caption(s, rng, name_home=True) for s in part]
@@ -310,7 +335,10 @@ def finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, dict[float
                     for t in thresholds:
                         overlaps[name][t].append(overlap(heat > t * heat.max(), mask))
     return {
-        name: (float(np.mean(hits[name])), {t: float(np.mean(v)) for t, v in overlaps[name].items()})
+        name: (
+            float(np.mean(hits[name])),
+            {t: float(np.mean(v)) for t, v in overlaps[name].items()},
+        )
         for name in choices
     }
 
@@ -318,7 +346,11 @@ def finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, dict[float
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes: shows that everything runs, means nothing")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="small sizes: shows that everything runs, means nothing",
+    )
     parser.add_argument("--peers", type=Path, default=None)
     parser.add_argument("--prompts", type=int, default=200)
     parser.add_argument("--only", choices=("cost", "finding"), default=None)
@@ -336,17 +368,37 @@ def main(argv: list[str] | None = None) -> None:
         small = {**SD15, "block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 768}
         big = shaped(small if options.quick else SD15)
         size, rounds = (128, 1) if options.quick else (256, 3)
-        rows += time_rows(f"SD 1.5 shape, {size} px, 2 guided steps", big, {"steps": 2, "size": size}, rounds, others)
-        rows += time_rows("Pocket, 20 steps", pocket, {"steps": 20, "size": 64}, 1 if options.quick else 7, {})
+        rows += time_rows(
+            f"SD 1.5 shape, {size} px, 2 guided steps",
+            big,
+            {"steps": 2, "size": size},
+            rounds,
+            others,
+        )
+        rows += time_rows(
+            "Pocket, 20 steps", pocket, {"steps": 20, "size": 64}, 1 if options.quick else 7, {}
+        )
         rows += memory_rows(big, 128 if options.quick else 512, others, shaped(SDXL, meta=True))
-        rows.append(("largest difference to softmax(QKᵀ/√d), every layer and step, Pocket", f"{exactness(pocket):.1e}"))
+        rows.append(
+            (
+                "largest difference to softmax(QKᵀ/√d), every layer and step, Pocket",
+                f"{exactness(pocket):.1e}",
+            )
+        )
     if options.only != "cost":
         scenes = two_object_scenes(20 if options.quick else options.prompts)
         exact = float(np.mean([segmentation(s) for s in scenes]))
-        rows.append((f"IoU of the segmentation with the exact masks, {len(scenes)} scenes as drawn", f"{exact:.2f}"))
+        rows.append(
+            (
+                f"IoU of the segmentation with the exact masks, {len(scenes)} scenes as drawn",
+                f"{exact:.2f}",
+            )
+        )
         for name, (peak, ious) in finding(pocket, scenes).items():
             best = max(ious, key=ious.__getitem__)
-            told = f"{100 * peak:.1f} %; IoU {ious[0.3]:.2f} at 0.3, best {ious[best]:.2f} at {best}"
+            told = (
+                f"{100 * peak:.1f} %; IoU {ious[0.3]:.2f} at 0.3, best {ious[best]:.2f} at {best}"
+            )
             rows.append((f"peak inside the right object, {name}", told))
     print("| what | found |\n|---|---|")
     for name, value in rows:

@@ -23,10 +23,23 @@ def main() -> int:
     """Run the measurements in `tests/browser/measure_explorers.py`, which print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=0, help="fewer steps than Pocket's own, for a quick look")
+    parser.add_argument(
+        "--steps", type=int, default=0, help="fewer steps than Pocket's own, for a quick look"
+    )
     options = parser.parse_args()
     os.environ["SDKIT_MEASURE"] = json.dumps(vars(options))
-    return int(pytest.main(["-q", "-s", "--no-header", "-p", "no:cacheprovider", str(TESTS / "measure_explorers.py")]))
+    return int(
+        pytest.main(
+            [
+                "-q",
+                "-s",
+                "--no-header",
+                "-p",
+                "no:cacheprovider",
+                str(TESTS / "measure_explorers.py"),
+            ]
+        )
+    )
 
 
 if __name__ == "__main__":

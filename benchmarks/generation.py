@@ -46,7 +46,9 @@ print(t1 - t0, t2 - t1, time.perf_counter() - t2)
 def fresh(code: str) -> np.ndarray:
     """Seconds of importing, loading and making the first picture, then of the whole process."""
     began = time.perf_counter()
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True
+    )
     whole = time.perf_counter() - began
     return np.array([*map(float, done.stdout.split()[-3:]), whole])
 
@@ -64,7 +66,10 @@ def rows(rounds: int) -> list[tuple[str, str]]:
         for _ in range(5)
     ]  # fmt: skip
     table.append(("`import sdkit`", f"{1000 * min(import_time):.0f} ms"))
-    bare, ours = (np.min(runs, 0) for runs in zip(*[(fresh(BARE), fresh(OURS)) for _ in range(3)], strict=True))
+    bare, ours = (
+        np.min(runs, 0)
+        for runs in zip(*[(fresh(BARE), fresh(OURS)) for _ in range(3)], strict=True)
+    )
     for n, part in enumerate(
         ("imports", "loading Pocket", "first picture", "new process up to the first picture, whole")
     ):
@@ -80,7 +85,9 @@ def rows(rounds: int) -> list[tuple[str, str]]:
 
     def plain() -> np.ndarray:
         generator = torch.Generator().manual_seed(7)
-        return np.asarray(pipe(PROMPT, num_inference_steps=20, guidance_scale=4.0, generator=generator).images[0])
+        return np.asarray(
+            pipe(PROMPT, num_inference_steps=20, guidance_scale=4.0, generator=generator).images[0]
+        )
 
     def ours_new_words() -> np.ndarray:
         embeddings._remembered.clear()  # noqa: SLF001 - the same work as the bare call: both encode the text

@@ -29,7 +29,13 @@ from sdkit.pipelines import embeddings
 from sdkit.pipelines.noise import slerp
 from sdkit.walks.paths import lerp
 
-KEYFRAMES = ("a red car on a beach, watercolor", "a cat in the snow", "a castle at night", "two apples", "a fox")
+KEYFRAMES = (
+    "a red car on a beach, watercolor",
+    "a cat in the snow",
+    "a castle at night",
+    "two apples",
+    "a fox",
+)
 GUIDANCE = 4.0
 
 
@@ -123,7 +129,10 @@ def counts(pipe, frames, steps):
     with Counted(pipe) as counted:
         made = ours(pipe, frames, steps)
     expected = 2 * steps * len(set(made.places))
-    yield "UNet evaluations (both halves of guidance); steps × distinct frames × 2", f"{counted.unet}; {expected}"
+    yield (
+        "UNet evaluations (both halves of guidance); steps × distinct frames × 2",
+        f"{counted.unet}; {expected}",
+    )
     yield (
         "texts encoded; distinct prompts, the empty negative one included",
         f"{counted.texts}; {len(set(KEYFRAMES)) + 1}",
@@ -131,7 +140,10 @@ def counts(pipe, frames, steps):
     with Counted(pipe) as counted, tempfile.TemporaryDirectory() as folder:
         embeddings._remembered.clear()  # noqa: SLF001
         made = usual(pipe, frames, steps, Path(folder))
-    yield f"the usual way: evaluations; texts, for {frames} distinct frames", f"{counted.unet}; {counted.texts}"
+    yield (
+        f"the usual way: evaluations; texts, for {frames} distinct frames",
+        f"{counted.unet}; {counted.texts}",
+    )
 
 
 def memory(pipe):
@@ -152,7 +164,9 @@ def dissimilarity(a, b):
 
     ma, mb = mean(a), mean(b)
     va, vb, both = mean(a * a) - ma * ma, mean(b * b) - mb * mb, mean(a * b) - ma * mb
-    ssim = (2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma * ma + mb * mb + 1e-4) * (va + vb + 9e-4))
+    ssim = (
+        (2 * ma * mb + 1e-4) * (2 * both + 9e-4) / ((ma * ma + mb * mb + 1e-4) * (va + vb + 9e-4))
+    )
     return np.sqrt(max(0.0, 1 - ssim.mean()))
 
 
@@ -160,7 +174,10 @@ def dissimilarity(a, b):
 def features(pipe, image):
     """What the levels of the autoencoder's encoder see, each pixel's channels brought to length 1 (as LPIPS does)."""
     seen = []
-    hooks = [b.register_forward_hook(lambda _m, _a, out: seen.append(out[0])) for b in pipe.vae.encoder.down_blocks]
+    hooks = [
+        b.register_forward_hook(lambda _m, _a, out: seen.append(out[0]))
+        for b in pipe.vae.encoder.down_blocks
+    ]
     pipe.vae.encode(torch.tensor(np.asarray(image)).permute(2, 0, 1)[None] / 127.5 - 1)
     for hook in hooks:
         hook.remove()
@@ -179,12 +196,34 @@ def variations(pipe, walk):
         np.sqrt(sum(float((x - y).square().sum(0).mean()) for x, y in zip(a, b, strict=True)))
         for a, b in pairwise(seen)
     ]
-    return walk.smoothness, variation(apart), variation([dissimilarity(a, b) for a, b in pairwise(frames)])
+    return (
+        walk.smoothness,
+        variation(apart),
+        variation([dissimilarity(a, b) for a, b in pairwise(frames)]),
+    )
 
 
 def prompts(rng):
-    things = ("a cat", "a dog", "a fox", "a castle", "a house", "a rocket", "two apples", "a tree", "a car", "a star")
-    places = ("in the snow", "on a beach", "at night", "in a meadow", "on a purple background", "on a green background")
+    things = (
+        "a cat",
+        "a dog",
+        "a fox",
+        "a castle",
+        "a house",
+        "a rocket",
+        "two apples",
+        "a tree",
+        "a car",
+        "a star",
+    )
+    places = (
+        "in the snow",
+        "on a beach",
+        "at night",
+        "in a meadow",
+        "on a purple background",
+        "on a green background",
+    )
     return [f"{rng.choice(things)} {rng.choice(places)}" for _ in range(3)]
 
 
@@ -199,14 +238,24 @@ def smoothness(pipe, walks, frames, steps):
             ("usual", "linear", "lerp"),
         ):
             walk = sdkit.interpolate(
-                pipe, words, seeds=seeds, frames=frames, steps=steps, pacing=pacing, words=path, progress=False
+                pipe,
+                words,
+                seeds=seeds,
+                frames=frames,
+                steps=steps,
+                pacing=pacing,
+                words=path,
+                progress=False,
             )
             found[name].append(variations(pipe, walk))
     mean = {name: np.mean(values, 0) for name, values in found.items()}
     for n, measure in enumerate(("sdkit.walks.difference", "autoencoder features", "√(1 − SSIM)")):
         even, linear, straight = (mean[name][n] for name in ("even", "linear", "usual"))
         name = f"variation of neighbour distances, {walks} walks of {frames} frames, by {measure}: even ÷ index-linear"
-        yield name, f"{even:.2f} ÷ {linear:.2f} = {even / linear:.2f} (straight lines through the text: {straight:.2f})"
+        yield (
+            name,
+            f"{even:.2f} ÷ {linear:.2f} = {even / linear:.2f} (straight lines through the text: {straight:.2f})",
+        )
 
 
 def scrubber(pipe, steps):
@@ -214,7 +263,13 @@ def scrubber(pipe, steps):
     for pacing in ("linear", "even"):
         moments = []
         began = time.process_time()
-        ours(pipe, 65, steps, pacing=pacing, on_frame=lambda w, m=moments: m.append((len(w), time.process_time())))
+        ours(
+            pipe,
+            65,
+            steps,
+            pacing=pacing,
+            on_frame=lambda w, m=moments: m.append((len(w), time.process_time())),
+        )
         ready = next(t for count, t in moments if count >= 5)
         yield (
             f"time until 5 of 65 frames are there, {pacing}",
@@ -243,8 +298,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--walks", type=int, default=20)
-    parser.add_argument("--walk-steps", type=int, default=10, help="steps of the walks whose motion is measured")
-    parser.add_argument("--parts", nargs="*", help="some of: speed counts memory smoothness scrubber film")
+    parser.add_argument(
+        "--walk-steps", type=int, default=10, help="steps of the walks whose motion is measured"
+    )
+    parser.add_argument(
+        "--parts", nargs="*", help="some of: speed counts memory smoothness scrubber film"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     pipe = sdkit.load(device="cpu")

@@ -59,7 +59,9 @@ def title(family: str, side: int, asked: str, cap: int) -> str:
 
 def planned_rows(root: Path) -> Iterator[Row]:
     """Peaks that plans promise, from headers alone."""
-    folders = {family: published.write(root / f"{family}-headers", family) for family in ("sd15", "sdxl")}
+    folders = {
+        family: published.write(root / f"{family}-headers", family) for family in ("sd15", "sdxl")
+    }
     for family, side, asked, cap, bar in PEAKS:
         with mock.patch.object(memory, "free", lambda _device, cap=cap: cap * GIB):
             plan = memory.draft(
@@ -92,10 +94,15 @@ def counted_rows() -> Iterator[Row]:
         half = torch.float16
         for name, kind, side in (("SD15", published.SD15, 64), ("SDXL", published.SDXL, 128)):
             unet = UNet2DConditionModel(**kind).to(half).eval()
-            xl = {"text_embeds": torch.empty(2, 1280, dtype=half), "time_ids": torch.empty(2, 6, dtype=half)}
+            xl = {
+                "text_embeds": torch.empty(2, 1280, dtype=half),
+                "time_ids": torch.empty(2, 6, dtype=half),
+            }
             words = torch.empty(2, 77, kind["cross_attention_dim"], dtype=half)
             latents, moment = torch.empty(2, 4, side, side, dtype=half), torch.empty(2, dtype=half)
-            found = counted(unet, latents, moment, words, added_cond_kwargs=xl if name == "SDXL" else None)
+            found = counted(
+                unet, latents, moment, words, added_cond_kwargs=xl if name == "SDXL" else None
+            )
             said = 2 * needs.denoising(kind, side, side, 2)
             yield (
                 f"{name} one guided step, {8 * side}², fp16, counted",
@@ -130,7 +137,10 @@ def profiled(call: Callable[[], Any]) -> int:
     """The largest sum of allocations less releases that PyTorch's profiler has seen during a call."""
     from torch.profiler import ProfilerActivity, profile
 
-    with torch.no_grad(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with (
+        torch.no_grad(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+    ):
         call()
     live = peak = 0
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
@@ -148,10 +158,15 @@ def loading_rows(root: Path, rounds: int) -> Iterator[Row]:
     pipe.unet = UNet2DConditionModel(**published.SD15 | {"block_out_channels": (128, 256, 512, 512), "cross_attention_dim": families.WIDTH})  # fmt: skip
     pipe.save_pretrained(root / "middle")
     size = sum(p.numel() for p in pipe.unet.parameters()) / 1e6
-    for name, folder in (("Pocket", sdkit.pocket.path()), (f"a folder of {size:.0f} M parameters", root / "middle")):
+    for name, folder in (
+        ("Pocket", sdkit.pocket.path()),
+        (f"a folder of {size:.0f} M parameters", root / "middle"),
+    ):
 
         def bare(folder: Any = folder) -> Any:
-            return StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+            return StableDiffusionPipeline.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True
+            )
 
         def ours(folder: Any = folder) -> Any:
             return sdkit.load(folder, device="cpu")
@@ -179,18 +194,28 @@ def random_checkpoint(folder: Path, family: str, *, variant: str | None = None) 
             if not value.is_floating_point():
                 value.data = torch.arange(value.numel()).reshape(value.shape)  # position ids
             elif value.ndim > 1:
-                value.data.copy_(torch.from_numpy(np.resize(noise, value.shape)))  # over and over: enough for this
+                value.data.copy_(
+                    torch.from_numpy(np.resize(noise, value.shape))
+                )  # over and over: enough for this
             else:
-                value.data.fill_(float(key.endswith(("weight", "weights"))))  # a threshold of 1: nothing is flagged
+                value.data.fill_(
+                    float(key.endswith(("weight", "weights")))
+                )  # a threshold of 1: nothing is flagged
         parts[name] = network
     scheduler = diffusers.DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False)
     if family == "sdxl":
         pipe = diffusers.StableDiffusionXLPipeline(
-            **parts, tokenizer=families.clip_tokenizer(), tokenizer_2=families.clip_tokenizer(), scheduler=scheduler
+            **parts,
+            tokenizer=families.clip_tokenizer(),
+            tokenizer_2=families.clip_tokenizer(),
+            scheduler=scheduler,
         )
     else:
         pipe = diffusers.StableDiffusionPipeline(
-            **parts, tokenizer=families.clip_tokenizer(), scheduler=scheduler, feature_extractor=CLIPImageProcessor()
+            **parts,
+            tokenizer=families.clip_tokenizer(),
+            scheduler=scheduler,
+            feature_extractor=CLIPImageProcessor(),
         )
     pipe.save_pretrained(folder, variant=variant)
     return folder
@@ -201,12 +226,20 @@ def full_size_rows(root: Path, rounds: int, side: int = 384) -> Iterator[Row]:
     from diffusers import StableDiffusionPipeline
 
     folder = random_checkpoint(root, "sd15", variant="fp16")
-    count = {p.name: p.floats for p in sdkit.memory.sizes.measure("folder", str(folder), variant="fp16") or ()}
+    count = {
+        p.name: p.floats
+        for p in sdkit.memory.sizes.measure("folder", str(folder), variant="fp16") or ()
+    }
     size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    yield "full size, parameters", ", ".join(f"{name} {n:,}" for name, n in count.items()) + f"; {size / 1e9:.2f} GB"
+    yield (
+        "full size, parameters",
+        ", ".join(f"{name} {n:,}" for name, n in count.items()) + f"; {size / 1e9:.2f} GB",
+    )
 
     def bare() -> None:
-        StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32, variant="fp16", use_safetensors=True)
+        StableDiffusionPipeline.from_pretrained(
+            folder, dtype=torch.float32, variant="fp16", use_safetensors=True
+        )
 
     def ours() -> None:
         sdkit.load(folder, variant="fp16", device="cpu")
@@ -244,7 +277,9 @@ def full_size_alone(folder: str, asked: str, side: int) -> dict[str, Any]:
     plan = sdkit.plan(folder, variant="fp16", device="cpu", memory=asked, width=side, height=side)
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     with LiveBytes() as alive:
-        made = sdkit.generate(pipe, PROMPT, seed=7, steps=2, width=side, height=side, progress=False)
+        made = sdkit.generate(
+            pipe, PROMPT, seed=7, steps=2, width=side, height=side, progress=False
+        )
     making = resident("VmHWM")
     with sdkit.capture_attention(pipe) as capture:
         again = sdkit.generate(pipe, made.settings, progress=False)
@@ -327,7 +362,13 @@ def bare_call(pipe: Any, steps: int, side: int) -> Callable[[], Any]:
 
 
 def our_call(pipe: Any, steps: int, side: int) -> Callable[[], Any]:
-    options = {"steps": steps, "width": side, "height": side, "guidance_scale": 7.5, "progress": False}
+    options = {
+        "steps": steps,
+        "width": side,
+        "height": side,
+        "guidance_scale": 7.5,
+        "progress": False,
+    }
     return lambda: sdkit.generate(pipe, PROMPT, seed=7, **options)
 
 
@@ -336,27 +377,38 @@ def speed_rows(folder: Path, rounds: int, steps: int = 20, side: int = 512) -> I
     from diffusers import StableDiffusionPipeline
 
     def load_bare() -> Any:
-        pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float16, use_safetensors=True)
+        pipe = StableDiffusionPipeline.from_pretrained(
+            folder, dtype=torch.float16, use_safetensors=True
+        )
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
     bare, ours = load_bare().to("cuda"), sdkit.load(folder, device="cuda", dtype=torch.float16)
-    best = seconds({"bare": bare_call(bare, steps, side), "ours": our_call(ours, steps, side)}, rounds)
+    best = seconds(
+        {"bare": bare_call(bare, steps, side), "ours": our_call(ours, steps, side)}, rounds
+    )
     yield (
         f"SD15 {side}², {steps} steps ÷ bare diffusers, no cap",
         f"{best['ours'] / best['bare']:.3f} ({best['ours']:.2f} s; bar 1.00)",
     )
     del ours
     compiled = sdkit.load(folder, device="cuda", dtype=torch.float16, compile=True)
-    quick = seconds({"bare": bare_call(bare, steps, side), "ours": our_call(compiled, steps, side)}, rounds)
-    yield "the same with `compile=True`, warmed up", f"{quick['ours'] / quick['bare']:.3f} (bar 0.75)"
+    quick = seconds(
+        {"bare": bare_call(bare, steps, side), "ours": our_call(compiled, steps, side)}, rounds
+    )
+    yield (
+        "the same with `compile=True`, warmed up",
+        f"{quick['ours'] / quick['bare']:.3f} (bar 0.75)",
+    )
     del bare, compiled
     bare, ours = load_bare(), sdkit.load(folder, device="cuda", dtype=torch.float16, memory="low")
     bare.enable_model_cpu_offload()
     bare.vae.enable_slicing()
     placement.tile(bare.vae, memory.planned(ours).tile, 8)
     for few in (steps, 4):
-        best = seconds({"bare": bare_call(bare, few, side), "ours": our_call(ours, few, side)}, rounds)
+        best = seconds(
+            {"bare": bare_call(bare, few, side), "ours": our_call(ours, few, side)}, rounds
+        )
         yield (
             f"known prompt under model offload, {few} steps ÷ bare with the same",
             f"{best['ours'] / best['bare']:.3f} (bar 0.85)",
@@ -365,9 +417,15 @@ def speed_rows(folder: Path, rounds: int, steps: int = 20, side: int = 512) -> I
 
 def gpu_rows(root: Path, rounds: int) -> Iterator[Row]:
     if not torch.cuda.is_available():
-        yield "measured on a GPU", "no GPU here: peaks, speed, compiling and offloading were not measured"
+        yield (
+            "measured on a GPU",
+            "no GPU here: peaks, speed, compiling and offloading were not measured",
+        )
         return
-    yield "GPU", f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / GIB:.0f} GiB"
+    yield (
+        "GPU",
+        f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / GIB:.0f} GiB",
+    )
     folders = {family: random_checkpoint(root / family, family) for family in ("sd15", "sdxl")}
     for family, side, asked, cap, bar in PEAKS:
         yield measured_peak(folders[family], family, side, asked, cap, bar)
@@ -382,7 +440,9 @@ def alone(function: str, *order: Any) -> dict[str, Any]:
     command = [sys.executable, __file__, "--alone", json.dumps([function, *order])]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ChildProcessError((done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1])
+        raise ChildProcessError(
+            (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        )
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return said
 
@@ -401,7 +461,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--parts", nargs="*", choices=PARTS, default=[name for name in PARTS if name != "full-size"])
+    parser.add_argument(
+        "--parts", nargs="*", choices=PARTS, default=[name for name in PARTS if name != "full-size"]
+    )
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

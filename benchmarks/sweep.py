@@ -34,7 +34,9 @@ def tracing(pipe: object, rounds: int, steps: int) -> Iterator[tuple[str, str]]:
     """Rows about traces."""
 
     def run(**options: object) -> sdkit.Result:
-        return sdkit.generate(pipe, PROMPT, seed=7, steps=steps, guidance_scale=4.0, progress=False, **options)
+        return sdkit.generate(
+            pipe, PROMPT, seed=7, steps=steps, guidance_scale=4.0, progress=False, **options
+        )
 
     same = (np.asarray(run().image) == np.asarray(run(trace=True).image)).all()
     yield "picture with a trace equal to the one without, to the bit", "yes" if same else "NO"
@@ -45,15 +47,22 @@ def tracing(pipe: object, rounds: int, steps: int) -> Iterator[tuple[str, str]]:
     yield "bytes the trace keeps ÷ bytes told before", f"{made.trace.nbytes / told:.3f}"
     yield "told for 50 steps of SDXL at 1024²", f"{sdxl() / 2**20:.1f} MiB"
     fork = alternate({"fork": lambda: sdkit.fork(pipe, made.trace, steps // 2, seed=1, progress=False), "plain": run}, rounds)  # fmt: skip
-    yield "a fork from the middle ÷ a run from the start, CPU time", f"{fork['fork'] / fork['plain']:.2f}"
+    yield (
+        "a fork from the middle ÷ a run from the start, CPU time",
+        f"{fork['fork'] / fork['plain']:.2f}",
+    )
 
 
 def sdxl() -> int:
     """Bytes of a trace of the shape that SDXL has."""
     from types import SimpleNamespace
 
-    shape = SimpleNamespace(vae=SimpleNamespace(config=SimpleNamespace(latent_channels=4)), vae_scale_factor=8)
-    return sdkit.trace_cost(shape, sdkit.Settings(prompt="", steps=50, width=1024, height=1024, guidance_scale=5.0))
+    shape = SimpleNamespace(
+        vae=SimpleNamespace(config=SimpleNamespace(latent_channels=4)), vae_scale_factor=8
+    )
+    return sdkit.trace_cost(
+        shape, sdkit.Settings(prompt="", steps=50, width=1024, height=1024, guidance_scale=5.0)
+    )
 
 
 def sweeping(pipe: object, rounds: int, steps: int, side: int) -> Iterator[tuple[str, str]]:
@@ -68,7 +77,14 @@ def sweeping(pipe: object, rounds: int, steps: int, side: int) -> Iterator[tuple
         ]
 
     def grid() -> sdkit.Sweep:
-        return sdkit.sweep(pipe, PROMPT, x={"guidance_scale": guidance}, y={"seed": seeds}, steps=steps, progress=False)
+        return sdkit.sweep(
+            pipe,
+            PROMPT,
+            x={"guidance_scale": guidance},
+            y={"seed": seeds},
+            steps=steps,
+            progress=False,
+        )
 
     apart = max(np.abs(np.asarray(a.image, int) - np.asarray(b.image, int)).max() for a, b in zip(grid(), singles(), strict=True))  # fmt: skip
     yield "largest difference between a cell and its single picture", f"{apart} of 255"
@@ -117,12 +133,27 @@ def scaling(pipe: object, cells: int, steps: int) -> Iterator[tuple[str, str]]:
     seconds = {}
     for count in (1, 2):
         with processes(count) as executor:
-            warm = {"x": {"seed": range(count * 3)}, "steps": 1, "progress": False, "executor": executor}
+            warm = {
+                "x": {"seed": range(count * 3)},
+                "steps": 1,
+                "progress": False,
+                "executor": executor,
+            }
             sdkit.sweep(pipe, PROMPT, **warm)
             began = time.perf_counter()
-            sdkit.sweep(pipe, PROMPT, x={"seed": range(cells)}, steps=steps, progress=False, executor=executor)
+            sdkit.sweep(
+                pipe,
+                PROMPT,
+                x={"seed": range(cells)},
+                steps=steps,
+                progress=False,
+                executor=executor,
+            )
             seconds[count] = time.perf_counter() - began
-    yield "2 workers of 1 thread ÷ 1 worker of 1 thread, throughput", f"{seconds[1] / seconds[2]:.2f}"
+    yield (
+        "2 workers of 1 thread ÷ 1 worker of 1 thread, throughput",
+        f"{seconds[1] / seconds[2]:.2f}",
+    )
     with processes(2) as executor:
 
         def kill(done: int, _: int) -> None:
@@ -138,7 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--side", type=int, default=5, help="options on each axis of the sweep, up to 5")
+    parser.add_argument(
+        "--side", type=int, default=5, help="options on each axis of the sweep, up to 5"
+    )
     parser.add_argument("--cells", type=int, default=24, help="pictures for the throughput")
     parser.add_argument("--no-clusters", action="store_true")
     options = parser.parse_args()

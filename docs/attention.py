@@ -33,7 +33,9 @@ def main() -> None:
         Gallery([("the picture", r.image), *((f"without {w!r}", without[w].image) for w in words)]),
     ]
     sheets = [row.sheet(5) for row in rows]
-    page = Image.new("RGB", (max(s.width for s in sheets), sum(s.height + 12 for s in sheets) - 12), "white")
+    page = Image.new(
+        "RGB", (max(s.width for s in sheets), sum(s.height + 12 for s in sheets) - 12), "white"
+    )
     top = 0
     for sheet in sheets:
         page.paste(sheet, (0, top))

@@ -36,8 +36,12 @@ def _generate(name: str, pipe: Any, options: dict[str, Any]) -> str:
 
 def _batch(_name: str, pipe: Any, options: dict[str, Any]) -> str:
     pair = sdkit.generate(pipe, ["a cat", "a long red dog on white"], **options)
-    alone = [sdkit.generate(pipe, prompt, **options) for prompt in ("a cat", "a long red dog on white")]
-    return f"{max(np.abs(a.latents - b.latents).max() for a, b in zip(pair, alone, strict=True)):.0e}"
+    alone = [
+        sdkit.generate(pipe, prompt, **options) for prompt in ("a cat", "a long red dog on white")
+    ]
+    return (
+        f"{max(np.abs(a.latents - b.latents).max() for a, b in zip(pair, alone, strict=True)):.0e}"
+    )
 
 
 def _trace(_name: str, pipe: Any, options: dict[str, Any]) -> str:
@@ -57,10 +61,16 @@ def _variations(_name: str, pipe: Any, options: dict[str, Any]) -> str:
 
 
 def _walk(_name: str, pipe: Any, options: dict[str, Any]) -> str:
-    walk = sdkit.interpolate(pipe, ["a cat", "a long red dog"], frames=3, pacing="linear", **options)
+    walk = sdkit.interpolate(
+        pipe, ["a cat", "a long red dog"], frames=3, pacing="linear", **options
+    )
     alone = np.asarray(sdkit.generate(pipe, "a cat", **options).image).astype(int)
     first = np.asarray(walk[0]).astype(int)
-    return "✓" if first.shape == alone.shape and np.abs(first - alone).max() <= 1 else "✓, another size"
+    return (
+        "✓"
+        if first.shape == alone.shape and np.abs(first - alone).max() <= 1
+        else "✓, another size"
+    )
 
 
 def _attention(_name: str, pipe: Any, options: dict[str, Any]) -> str:

@@ -44,12 +44,16 @@ def sheet_of(pipe: object, scenes: tuple[tuple[str, int], ...]) -> Image.Image:
     wanted = [sdkit.Settings(prompt=prompt, seed=seed) for prompt, seed in scenes]
     pictures = sdkit.generate(pipe, wanted).images
     rows = -(-len(pictures) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, rows * (SIDE + TEXT + GAP) + GAP), "white")
+    sheet = Image.new(
+        "RGB", (COLUMNS * (SIDE + GAP) + GAP, rows * (SIDE + TEXT + GAP) + GAP), "white"
+    )
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
     for n, (picture, (prompt, _)) in enumerate(zip(pictures, scenes, strict=True)):
         x, y = GAP + n % COLUMNS * (SIDE + GAP), GAP + n // COLUMNS * (SIDE + TEXT + GAP)
         sheet.paste(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS), (x, y))
-        draw.multiline_text((x, y + SIDE + 6), textwrap.fill(prompt, 27), fill=(60, 60, 60), font=font, spacing=3)
+        draw.multiline_text(
+            (x, y + SIDE + 6), textwrap.fill(prompt, 27), fill=(60, 60, 60), font=font, spacing=3
+        )
     return sheet
 
 

@@ -33,6 +33,12 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name not in _HOMES:
-        raise AttributeError(f"module 'sdkit' has no attribute {name!r}; it offers {', '.join(_HOMES)}")
+        raise AttributeError(
+            f"module 'sdkit' has no attribute {name!r}; it offers {', '.join(_HOMES)}"
+        )
     home = _HOMES[name]
-    return getattr(import_module(f".{home}", __name__), name) if home else import_module(f".{name}", __name__)
+    return (
+        getattr(import_module(f".{home}", __name__), name)
+        if home
+        else import_module(f".{name}", __name__)
+    )

@@ -10,7 +10,11 @@ from .models.load import load as load
 from .models.planning import plan as plan
 from .result import Result as Result, load_result as load_result
 from .settings import Settings as Settings
-from .sweeps.axes import PromptMatrix as PromptMatrix, SearchReplace as SearchReplace, Wildcards as Wildcards
+from .sweeps.axes import (
+    PromptMatrix as PromptMatrix,
+    SearchReplace as SearchReplace,
+    Wildcards as Wildcards,
+)
 from .sweeps.sweeping import Sweep as Sweep, sweep as sweep
 from .traces.tracing import record_trace as record_trace, trace_cost as trace_cost
 from .walks.interpolation import interpolate as interpolate, interpolate_grid as interpolate_grid

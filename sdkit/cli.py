@@ -41,18 +41,30 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sdkit", description="Make pictures from words, offline with the model inside or with Stable Diffusion."
+        prog="sdkit",
+        description="Make pictures from words, offline with the model inside or with Stable Diffusion.",
     )
     parser.add_argument("--version", action="version", version=f"sdkit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
-    make = commands.add_parser("generate", help="make a picture from words", description="Make a picture from words.")
+    make = commands.add_parser(
+        "generate", help="make a picture from words", description="Make a picture from words."
+    )
     make.add_argument("prompt", help='for example "a red car on a beach, watercolor"')
-    make.add_argument("-o", "--output", type=path_of, help="PNG, JPEG or WebP (default: a name made from the prompt)")
-    make.add_argument("--model", help="hub id, folder or .safetensors file (default: Pocket, the model inside)")
+    make.add_argument(
+        "-o",
+        "--output",
+        type=path_of,
+        help="PNG, JPEG or WebP (default: a name made from the prompt)",
+    )
+    make.add_argument(
+        "--model", help="hub id, folder or .safetensors file (default: Pocket, the model inside)"
+    )
     make.add_argument("--negative", default="", metavar="WORDS", help="what should not be there")
     make.add_argument("--seed", type=int, default=0)
     make.add_argument("--steps", type=int)
-    make.add_argument("--guidance", type=float, metavar="SCALE", help="how strictly to follow the words")
+    make.add_argument(
+        "--guidance", type=float, metavar="SCALE", help="how strictly to follow the words"
+    )
     make.add_argument("--width", type=int)
     make.add_argument("--height", type=int)
     make.add_argument("--scheduler", choices=SCHEDULERS)
@@ -65,13 +77,19 @@ def _parser() -> argparse.ArgumentParser:
         choices=FITS,
         help="how --image gets into a size of other proportions (default: without a size its proportions are kept, else crop)",
     )
-    make.add_argument("--scale", type=int, default=1, metavar="N", help="enlarge the saved picture N times")
+    make.add_argument(
+        "--scale", type=int, default=1, metavar="N", help="enlarge the saved picture N times"
+    )
     make.add_argument("--device", help="cuda, mps or cpu")
     make.add_argument(
-        "--memory", default="auto", help="auto, full, low or a size such as 8GB: what may lie on the device"
+        "--memory",
+        default="auto",
+        help="auto, full, low or a size such as 8GB: what may lie on the device",
     )
     make.set_defaults(run=_generate)
-    commands.add_parser("info", help="device, memory, versions, models on this machine").set_defaults(run=_info)
+    commands.add_parser(
+        "info", help="device, memory, versions, models on this machine"
+    ).set_defaults(run=_info)
     lab = commands.add_parser("lab", help="open JupyterLab on a copy of the notebooks")
     lab.add_argument(
         "folder",
@@ -99,14 +117,18 @@ def _generate(options: argparse.Namespace) -> int:
         "fit": options.fit,
     }
     chosen = {name: value for name, value in fields.items() if value is not None}
-    settings = Settings(prompt=options.prompt, negative_prompt=options.negative, seed=options.seed, **chosen)
+    settings = Settings(
+        prompt=options.prompt, negative_prompt=options.negative, seed=options.seed, **chosen
+    )
     if options.count < 1:
         raise InvalidSettings(f"--count is {options.count}; ask for 1 picture or more.")
     if options.mask and not options.image:
         raise InvalidSettings("--mask needs --image, the picture that it belongs to.")
     target = options.output or Path(safe_name(options.prompt, options.seed) + ".png")
     if target.suffix.lower() not in FORMATS:
-        raise CannotSave(f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(FORMATS)}.")
+        raise CannotSave(
+            f"{target} ends in {target.suffix or 'nothing'!r}; end it in one of {', '.join(FORMATS)}."
+        )
     if not target.parent.is_dir():
         raise CannotSave(f"There is no folder {str(target.parent)!r}; make it first.")
     enlarged((settings.width or 1, settings.height or 1), options.scale)
@@ -117,10 +139,14 @@ def _generate(options: argparse.Namespace) -> int:
     from .generation import complete, generate
     from .models.load import load
 
-    with redirect_stdout(sys.stderr):  # what it tells of the model is not the answer, which is a path
+    with redirect_stdout(
+        sys.stderr
+    ):  # what it tells of the model is not the answer, which is a path
         pipe = load(options.model, device=options.device, memory=options.memory)
     first = complete(pipe, settings, image=image, mask=mask)[0]
-    enlarged((first.width or 1, first.height or 1), options.scale)  # of the model's own size, if none was given
+    enlarged(
+        (first.width or 1, first.height or 1), options.scale
+    )  # of the model's own size, if none was given
     _say(f"Making {options.count} picture{'s' if options.count > 1 else ''} on {pipe.device} …")
     result = generate(pipe, settings, count=options.count, image=image, mask=mask)
     saved = result.save(target, scale=options.scale)
@@ -131,7 +157,10 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     del options
-    rows = [("sdkit", __version__), ("Python", f"{platform.python_version()} on {platform.platform(terse=True)}")]
+    rows = [
+        ("sdkit", __version__),
+        ("Python", f"{platform.python_version()} on {platform.platform(terse=True)}"),
+    ]
     for name in ("torch", "diffusers", "transformers", "accelerate", "jupyterlab", "ipywidgets"):
         try:
             rows.append((name, metadata.version(name)))
@@ -201,7 +230,9 @@ def _notebooks() -> Path:
 def _lab(options: argparse.Namespace) -> int:
     folder: Path = options.folder
     if not options.no_open and importlib.util.find_spec("jupyterlab") is None:
-        raise MissingExtra("JupyterLab is not installed; install it with: pip install 'sdkit-notebooks[lab]'")
+        raise MissingExtra(
+            "JupyterLab is not installed; install it with: pip install 'sdkit-notebooks[lab]'"
+        )
     copied = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,14 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +36,16 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
-__all__ = ["errand", "make_elsewhere", "make_pictures", "model_of", "pipeline_of", "png", "scatter", "sent"]
+__all__ = [
+    "errand",
+    "make_elsewhere",
+    "make_pictures",
+    "model_of",
+    "pipeline_of",
+    "png",
+    "scatter",
+    "sent",
+]
 
 Reply = tuple[str, list[bytes]]  # JSON, files
 Work = Callable[..., tuple[dict[str, Any], list[bytes]]]
@@ -83,7 +99,10 @@ def make_elsewhere(
             number,
             Result(
                 [open_picture(data) for data in files],
-                [s.replace(**facts) for s, facts in zip(groups[number], about["facts"], strict=True)],
+                [
+                    s.replace(**facts)
+                    for s, facts in zip(groups[number], about["facts"], strict=True)
+                ],
                 seconds={"total": about["seconds"]},
                 notes=about["notes"],
                 flagged=about["flagged"],
@@ -138,7 +157,11 @@ def sent(
 
 
 def scatter(
-    executor: Executor, function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], *, tell: Callable[[int], str]
+    executor: Executor,
+    function: Callable[..., Any],
+    jobs: Sequence[tuple[Any, ...]],
+    *,
+    tell: Callable[[int], str],
 ) -> Iterator[tuple[int, Any]]:
     """Run a function on an executor for every job; a job whose worker is lost is tried once more, alone.
 
@@ -178,7 +201,9 @@ def scatter(
         # One after the other: if one of them brings its worker down again, it is certain which.
         for number, value, error in pool.run(function, jobs, list(lost), 1):
             if error is not None:
-                raise WorkerFailed(f"Two workers were lost with {tell(number)} ({_line(error)}).") from error
+                raise WorkerFailed(
+                    f"Two workers were lost with {tell(number)} ({_line(error)})."
+                ) from error
             yield number, value
     finally:
         pool.close()
@@ -212,7 +237,10 @@ def model_of(pipe: DiffusionPipeline) -> dict[str, Any]:
         "variant": found.variant,
         **{name: value for name in _PARTS if (value := getattr(found, name)) is not None},
         "dtype": str(network.dtype).removeprefix("torch."),
-        "scheduler": [type(pipe.scheduler).__name__, json.loads(json.dumps(scheduler, default=list))],
+        "scheduler": [
+            type(pipe.scheduler).__name__,
+            json.loads(json.dumps(scheduler, default=list)),
+        ],
     }
 
 
@@ -222,7 +250,11 @@ def _refuse_forks(executor: Any) -> None:
     A forked process inherits the locks of torch's threads but not the threads: its first picture waits for ever.
     """
     context: Any = getattr(executor, "_mp_context", None)
-    if isinstance(executor, ProcessPoolExecutor) and context is not None and context.get_start_method() == "fork":
+    if (
+        isinstance(executor, ProcessPoolExecutor)
+        and context is not None
+        and context.get_start_method() == "fork"
+    ):
         raise InvalidSettings(
             'This ProcessPoolExecutor forks, and forked processes hang once torch has run; make it with ProcessPoolExecutor(…, mp_context=multiprocessing.get_context("spawn")).'
         )
@@ -238,7 +270,9 @@ class _Pool:
         self.room = _workers(executor) + 1 if isinstance(executor, ProcessPoolExecutor) else 10_000
         self.proven = True  # has given a result since it was made
 
-    def run(self, function: Any, jobs: Any, numbers: Any, room: int) -> Iterator[tuple[int, Any, Exception | None]]:
+    def run(
+        self, function: Any, jobs: Any, numbers: Any, room: int
+    ) -> Iterator[tuple[int, Any, Exception | None]]:
         """Run some jobs, `room` at a time; say of each what it returned, or how it was lost."""
         waiting, futures = deque(numbers), dict[Future[Any], int]()
         try:
@@ -247,7 +281,9 @@ class _Pool:
                     number = waiting.popleft()
                     futures[self._submit(function, jobs[number])] = number
                 # in the order of submission: what was finished before a job that failed is kept
-                for future in sorted(wait(futures, return_when=FIRST_COMPLETED).done, key=futures.__getitem__):
+                for future in sorted(
+                    wait(futures, return_when=FIRST_COMPLETED).done, key=futures.__getitem__
+                ):
                     number, error = futures.pop(future), future.exception()
                     if error is not None and not isinstance(error, Exception):
                         raise error  # an interrupt
@@ -262,7 +298,9 @@ class _Pool:
             return self.now.submit(_call, uuid.uuid4().hex, function, *job)
         except BrokenExecutor as error:
             if not isinstance(self.given, ProcessPoolExecutor) or not self.proven:
-                raise WorkerFailed(f"The workers cannot be started again ({_line(error)}).") from error
+                raise WorkerFailed(
+                    f"The workers cannot be started again ({_line(error)})."
+                ) from error
             self.close()
             self.now, self.proven = _renewed(self.given), False
             return self.now.submit(_call, uuid.uuid4().hex, function, *job)
@@ -295,7 +333,9 @@ def _call(_ticket: str, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _told(group: Sequence[Settings]) -> str:
-    return f"the picture with the settings {group[0].to_json()}" + (f" and {len(group) - 1} more" if group[1:] else "")
+    return f"the picture with the settings {group[0].to_json()}" + (
+        f" and {len(group) - 1} more" if group[1:] else ""
+    )
 
 
 def _line(error: BaseException) -> str:
@@ -329,7 +369,9 @@ def errand(work: Work) -> Callable[..., Reply]:
             pictures = [None if data is None else open_picture(data) for data in files]
             about, made = work(pipeline_of(task["model"]), task, *pictures)
         except Exception as error:  # noqa: BLE001
-            return json.dumps({"error": str(error) if isinstance(error, SdkitError) else _line(error)}), []
+            return json.dumps(
+                {"error": str(error) if isinstance(error, SdkitError) else _line(error)}
+            ), []
         return json.dumps(about), made
 
     return run
@@ -337,7 +379,10 @@ def errand(work: Work) -> Callable[..., Reply]:
 
 @errand
 def make_pictures(
-    pipe: Any, task: dict[str, Any], image: Image.Image | None = None, mask: Image.Image | None = None
+    pipe: Any,
+    task: dict[str, Any],
+    image: Image.Image | None = None,
+    mask: Image.Image | None = None,
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Make one group of pictures."""
     from .generation import generate
@@ -348,7 +393,9 @@ def make_pictures(
         "seconds": result.seconds,
         "notes": result.notes,
         "flagged": [r.flagged for r in result],
-        "facts": [s.facts() for s in result.all_settings],  # such as what this worker did to save memory
+        "facts": [
+            s.facts() for s in result.all_settings
+        ],  # such as what this worker did to save memory
     }
     return about, [png(picture) for picture in result.images]
 

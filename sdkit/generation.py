@@ -59,9 +59,16 @@ __all__ = [
 ]
 
 # pictures with equal values here can share one call of the pipeline
-_SMALL = 128 * 128  # pixels: up to here a processor is fastest with eight pictures at once (measured with Pocket)
+_SMALL = (
+    128 * 128
+)  # pixels: up to here a processor is fastest with eight pictures at once (measured with Pocket)
 _SHARED = ("steps", "guidance_scale", "width", "height", "scheduler", "strength", "fit", "task")
-_EMBEDDINGS = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+_EMBEDDINGS = (
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+)
 _EMBEDDED = "Made from text encodings that were handed in: the settings alone do not make this picture again."
 
 
@@ -219,10 +226,18 @@ def make(
     def attempt(some: list[int]) -> None:
         together = [wanted[i] for i in some]
         with ExitStack() as probes:
-            capture = probes.enter_context(capture_attention(pipe, **watching)) if attention is not False else None
-            recorder = probes.enter_context(record_trace(pipe, keep, settings=together)) if keep else None
+            capture = (
+                probes.enter_context(capture_attention(pipe, **watching))
+                if attention is not False
+                else None
+            )
+            recorder = (
+                probes.enter_context(record_trace(pipe, keep, settings=together)) if keep else None
+            )
             embeds = None if embeddings is None else _expanded(pipe, embeddings, len(together))
-            made = Run(pipe, together, image, mask, on_step=on_step, progress=progress, embeds=embeds)()
+            made = Run(
+                pipe, together, image, mask, on_step=on_step, progress=progress, embeds=embeds
+            )()
         done.update(zip(some, made, strict=True))
         if capture is not None:
             maps.update(zip(some, capture.all_maps, strict=True))
@@ -251,7 +266,12 @@ def make(
 
 
 def variations(
-    pipe: DiffusionPipeline, around: Result | Settings, *, count: int = 8, amount: float = 0.3, **options: Any
+    pipe: DiffusionPipeline,
+    around: Result | Settings,
+    *,
+    count: int = 8,
+    amount: float = 0.3,
+    **options: Any,
 ) -> Result:
     """Drafts around one picture: its noise, turned a little towards other noise.
 
@@ -288,7 +308,10 @@ def variations(
     first = base.seed + 1
     return generate(
         pipe,
-        [base.replace(variation_seed=(first + n) % 2**63, variation_amount=amount) for n in range(count)],
+        [
+            base.replace(variation_seed=(first + n) % 2**63, variation_amount=amount)
+            for n in range(count)
+        ],
         **options,
     )
 
@@ -339,7 +362,9 @@ def _wanted(
     elif isinstance(prompt, Sequence) and prompt:
         items = list(prompt)
     else:
-        raise InvalidSettings(f"prompt is {prompt!r}; give words, Settings, a Result, or a list that is not empty.")
+        raise InvalidSettings(
+            f"prompt is {prompt!r}; give words, Settings, a Result, or a list that is not empty."
+        )
     if count < 1:
         raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
     own = defaults(pipe)
@@ -350,17 +375,23 @@ def _wanted(
         asked = item if isinstance(item, Settings) else Settings(prompt=item)
         asked = sized_like(asked.replace(**changes), image, (own.width, own.height), step=step)
         asked = own.fill(asked).replace(**facts)
-        complete += [asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)]
+        complete += [
+            asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
+        ]
     return complete
 
 
-def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None) -> list[Settings]:
+def _with_sources(
+    wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None
+) -> list[Settings]:
     """Record what kind of run this is and which picture it starts from."""
     if mask is not None and image is None:
         raise InvalidSettings("A mask was given without an image; inpainting needs both.")
     if image is None:
         if fits := [s.fit for s in wanted if s.fit is not None and s.task == "text-to-image"]:
-            raise InvalidSettings(f"fit={fits[0]!r} says how an image gets into the size; give image=…, or no fit.")
+            raise InvalidSettings(
+                f"fit={fits[0]!r} says how an image gets into the size; give image=…, or no fit."
+            )
         needy = [s for s in wanted if s.task != "text-to-image"]
         if needy:
             raise InvalidSettings(
@@ -372,9 +403,13 @@ def _with_sources(wanted: list[Settings], image: Image.Image | None, mask: Image
     for s in wanted:
         if s.source not in (None, sums["source"]) or s.mask not in (None, sums["mask"]):
             warnings.warn(
-                "The image or mask is not the one these settings were made with; the picture will differ.", stacklevel=4
+                "The image or mask is not the one these settings were made with; the picture will differ.",
+                stacklevel=4,
             )
-    notes = {None if mask is None else mask_note(mask, image.size, (s.width or 0, s.height or 0)) for s in wanted}
+    notes = {
+        None if mask is None else mask_note(mask, image.size, (s.width or 0, s.height or 0))
+        for s in wanted
+    }
     for note in notes - {None}:
         warnings.warn(str(note), stacklevel=4)
     return [s.replace(task=task, fit=effective_fit(s, image), **sums) for s in wanted]
@@ -386,13 +421,19 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
         make_scheduler(pipe, name)
     family = family_of(pipe)
     for s in wanted:
-        if "guidance_schedule" in family.accepts and s.guidance_scale is None and s.steps != family.steps:
+        if (
+            "guidance_schedule" in family.accepts
+            and s.guidance_scale is None
+            and s.steps != family.steps
+        ):
             raise InvalidSettings(
                 f"{family.pipeline} has a guidance for each of {family.steps} steps, and {s.steps} were asked for; give guidance_scale=, "
                 f"or leave steps at {family.steps}."
             )
         if image is None and s.variation_amount and not family_of(pipe).steerable:
-            raise InvalidSettings(f"Variations are not offered for {type(pipe).__name__}; use other seeds.")
+            raise InvalidSettings(
+                f"Variations are not offered for {type(pipe).__name__}; use other seeds."
+            )
         if image is not None:
             if s.variation_amount:
                 raise InvalidSettings(
@@ -406,7 +447,9 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
 
 def _check_embeddings(wanted: Sequence[Settings], embeddings: Mapping[str, torch.Tensor]) -> None:
     if strange := sorted(set(embeddings) - set(_EMBEDDINGS)):
-        raise InvalidSettings(f"embeddings has {strange[0]!r}; give some of {', '.join(_EMBEDDINGS)}.")
+        raise InvalidSettings(
+            f"embeddings has {strange[0]!r}; give some of {', '.join(_EMBEDDINGS)}."
+        )
     if "prompt_embeds" not in embeddings:
         raise InvalidSettings("embeddings has no 'prompt_embeds'; give those at least.")
     for name, value in embeddings.items():
@@ -416,32 +459,46 @@ def _check_embeddings(wanted: Sequence[Settings], embeddings: Mapping[str, torch
             )
     if len({(s.prompt, s.negative_prompt) for s in wanted}) > 1:
         raise InvalidSettings("embeddings are of one prompt; call generate() for each of several.")
-    if "negative_prompt_embeds" not in embeddings and any((s.guidance_scale or 0) > 1 for s in wanted):
+    if "negative_prompt_embeds" not in embeddings and any(
+        (s.guidance_scale or 0) > 1 for s in wanted
+    ):
         raise InvalidSettings(
             "embeddings has no 'negative_prompt_embeds', which guidance needs; give them, or use guidance_scale=1."
         )
 
 
-def _expanded(pipe: Any, embeddings: Mapping[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
+def _expanded(
+    pipe: Any, embeddings: Mapping[str, torch.Tensor], count: int
+) -> dict[str, torch.Tensor]:
     """The same encodings for each picture of a batch."""
     place = {"device": pipe._execution_device, "dtype": denoiser_of(pipe).dtype}
-    return {name: value.to(**place).repeat(count, *[1] * (value.ndim - 1)) for name, value in embeddings.items()}
+    return {
+        name: value.to(**place).repeat(count, *[1] * (value.ndim - 1))
+        for name, value in embeddings.items()
+    }
 
 
-def warn_about_words(pipe: Any, wanted: Sequence[Settings], *, stacklevel: int = 3) -> tuple[str, ...]:
+def warn_about_words(
+    pipe: Any, wanted: Sequence[Settings], *, stacklevel: int = 3
+) -> tuple[str, ...]:
     """Warn with one friendly sentence for each prompt that the model cannot follow to the letter; returns them."""
     notes = []
     for text in dict.fromkeys(s.prompt for s in wanted):
         unknown = pocket.unknown_words(text) if model_name(pipe) == "pocket" else {}
         if unknown:
-            told = [f"{w!r}" + (f" (do you mean {' or '.join(near)}?)" if near else "") for w, near in unknown.items()]
+            told = [
+                f"{w!r}" + (f" (do you mean {' or '.join(near)}?)" if near else "")
+                for w, near in unknown.items()
+            ]
             notes.append(
                 f"Pocket has never seen {', '.join(told)}; sdkit.pocket.vocabulary() lists the words it knows."
             )
         tokenizer = getattr(pipe, "tokenizer", None)
         limit = getattr(tokenizer, "model_max_length", None)
         if tokenizer is not None and limit and limit < 10_000:
-            with lock_of(pipe):  # it pads or not by a state of its own, which another thread's run may be using
+            with lock_of(
+                pipe
+            ):  # it pads or not by a state of its own, which another thread's run may be using
                 length = len(tokenizer(text).input_ids)
             if length > limit:
                 notes.append(
@@ -484,7 +541,11 @@ def chunks(pipe: Any, wanted: Sequence[Settings], size: int) -> Iterator[list[in
     for i, s in enumerate(wanted):
         alone = () if family.mixes else (s.prompt, s.negative_prompt)
         # some pipelines take no negative prompt for another thing than an empty one
-        key = (*(getattr(s, f) for f in _SHARED), family.remembers or bool(s.negative_prompt), *alone)
+        key = (
+            *(getattr(s, f) for f in _SHARED),
+            family.remembers or bool(s.negative_prompt),
+            *alone,
+        )
         groups.setdefault(key, []).append(i)
     for group in groups.values():
         for start in range(0, len(group), size if family.batches else 1):

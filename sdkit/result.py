@@ -138,7 +138,11 @@ class Result(Sequence["Result"]):
     @property
     def notes(self) -> tuple[str, ...]:
         """Warnings for the reader, one sentence each."""
-        found = [_FLAG.format(seed=s.seed) for s, flag in zip(self._settings, self._flagged, strict=True) if flag]
+        found = [
+            _FLAG.format(seed=s.seed)
+            for s, flag in zip(self._settings, self._flagged, strict=True)
+            if flag
+        ]
         return tuple(dict.fromkeys([*self._notes, *found]))
 
     @property
@@ -172,7 +176,9 @@ class Result(Sequence["Result"]):
     def __getitem__(self, index: int | slice) -> Result:
         """Select one picture or several, as a result of their own."""
         if not isinstance(index, slice):
-            position = range(len(self))[index]  # counts from the end for negative ones, and checks the bounds
+            position = range(len(self))[
+                index
+            ]  # counts from the end for negative ones, and checks the bounds
             index = slice(position, position + 1)
         return Result(
             self._images[index],
@@ -242,7 +248,9 @@ class Result(Sequence["Result"]):
         paths = [path.with_name(f"{path.stem}-{index}{path.suffix}") for index in range(len(self))]
         return self._write(paths, kind, scale, sign)
 
-    def save_all(self, folder: str | os.PathLike[str], *, suffix: str = ".png", scale: float = 1) -> list[Path]:
+    def save_all(
+        self, folder: str | os.PathLike[str], *, suffix: str = ".png", scale: float = 1
+    ) -> list[Path]:
         """Write each picture into a folder under a name made from its prompt and seed; nothing there is replaced.
 
         Parameters
@@ -299,10 +307,14 @@ class Result(Sequence["Result"]):
                 bundle["text/plain"] += f" (no preview: {type(error).__name__})"
         return bundle
 
-    def _write(self, paths: list[Path], kind: str, scale: float, sign: Signature | None = None) -> list[Path]:
+    def _write(
+        self, paths: list[Path], kind: str, scale: float, sign: Signature | None = None
+    ) -> list[Path]:
         with ExitStack() as stack:
             # The files get their names when the stack ends well: one failure, and none of them is touched.
-            for path, image, settings, flag in zip(paths, self._images, self._settings, self._flagged, strict=True):
+            for path, image, settings, flag in zip(
+                paths, self._images, self._settings, self._flagged, strict=True
+            ):
                 temporary = stack.enter_context(replacing(path))
                 settings = _with_size(settings, image)  # noqa: PLW2901
                 _encode(resized(image, scale), settings, kind, temporary, flagged=flag)
@@ -371,7 +383,9 @@ def _format(name: str, suffix: str) -> str:
     return kind
 
 
-def _encode(image: Image.Image, settings: Settings, kind: str, path: Path, *, flagged: bool) -> None:
+def _encode(
+    image: Image.Image, settings: Settings, kind: str, path: Path, *, flagged: bool
+) -> None:
     """Write one picture into a file that does not exist yet."""
     options: dict[str, Any]
     extra = {"Flagged": "true"} if flagged else None
@@ -382,6 +396,8 @@ def _encode(image: Image.Image, settings: Settings, kind: str, path: Path, *, fl
         options = {"quality": _LOSSY_QUALITY, **exif_and_xmp(settings, extra)}
     try:
         write_picture(image, path, kind, **options)
-    except ValueError as error:  # Pillow's way to say that a prompt is too long for JPEG, or a side for WebP
+    except (
+        ValueError
+    ) as error:  # Pillow's way to say that a prompt is too long for JPEG, or a side for WebP
         msg = f"cannot save as {kind} ({error}): save as .png, which has no such limit"
         raise CannotSave(msg) from error

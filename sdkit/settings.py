@@ -80,7 +80,9 @@ SOLVERS: Final[Mapping[str, Solver]] = MappingProxyType(
 )  # fmt: skip
 """Short name of each scheduler → all that is known of it; a new one is one row here."""
 
-SCHEDULERS: Final[Mapping[str, str]] = MappingProxyType({name: solver.label for name, solver in SOLVERS.items()})
+SCHEDULERS: Final[Mapping[str, str]] = MappingProxyType(
+    {name: solver.label for name, solver in SOLVERS.items()}
+)
 """Short name of each scheduler → the name people know it by."""
 
 TASKS: Final = ("text-to-image", "image-to-image", "inpainting")
@@ -159,13 +161,17 @@ class Settings:
     _: KW_ONLY
     negative_prompt: str = ""  # off: most pictures need none, and it changes every other picture
     seed: int = 0  # fixed, not random: the same call gives the same picture
-    steps: int | None = None  # depends on the model and the scheduler: 4 for a turbo model, 30 for SD 1.5
+    steps: int | None = (
+        None  # depends on the model and the scheduler: 4 for a turbo model, 30 for SD 1.5
+    )
     guidance_scale: float | None = None  # depends on the model: distilled ones break above 1
     width: int | None = None  # the size the model was trained at; others repeat or crop the motif
     height: int | None = None  # as width
     scheduler: str | None = None  # the pipeline's own, which the model's makers chose
     strength: float = 0.6  # keeps the composition of a sketch and still redraws its surface
-    fit: str | None = None  # a source gives the size its proportions, or is cropped to the size that was asked for
+    fit: str | None = (
+        None  # a source gives the size its proportions, or is cropped to the size that was asked for
+    )
     variation_seed: int | None = None  # no second noise
     variation_amount: float = 0.0  # none of it
     task: str = "text-to-image"  # needs nothing but words
@@ -175,7 +181,9 @@ class Settings:
     revision: str | None = None  # as model
     licence: str | None = None  # as model
     version: str | None = None  # recorded by generate()
-    memory: str | None = None  # recorded by generate(); a replay does not follow it, other devices have other limits
+    memory: str | None = (
+        None  # recorded by generate(); a replay does not follow it, other devices have other limits
+    )
 
     def __post_init__(self) -> None:
         """Check every value, and turn numbers of other libraries into Python's own."""
@@ -185,7 +193,9 @@ class Settings:
                 # The class is frozen, and this is its constructor.
                 object.__setattr__(self, known.name, _CHECKS[known.name](known.name, value))
         if self.variation_seed is None and self.variation_amount > 0:
-            _refuse(f"variation_amount={self.variation_amount} needs a variation_seed: give one, or use amount 0")
+            _refuse(
+                f"variation_amount={self.variation_amount} needs a variation_seed: give one, or use amount 0"
+            )
 
     def replace(self, **changes: Any) -> Settings:
         """Return a copy with some values changed.
@@ -213,7 +223,9 @@ class Settings:
             idle |= {"strength", "fit"}
         if self.variation_amount == 0:
             idle.add("variation_seed")
-        return Settings(**{name: value for name, value in self.to_dict().items() if name not in idle})
+        return Settings(
+            **{name: value for name, value in self.to_dict().items() if name not in idle}
+        )
 
     def same_picture(self, other: Settings) -> bool:
         """Say whether these settings and the others make the same picture, whatever the facts about their runs.
@@ -257,7 +269,9 @@ class Settings:
             For an unknown field or a value outside its limits.
         """
         if not isinstance(values, Mapping):
-            _refuse(f"settings must be a dictionary, not {type(values).__name__}: use field names as keys")
+            _refuse(
+                f"settings must be a dictionary, not {type(values).__name__}: use field names as keys"
+            )
         names = [field.name for field in fields(cls)]
         unknown = [str(name) for name in values if name not in names]
         if unknown and strict:
@@ -275,9 +289,15 @@ class Settings:
         """Read what `to_json` wrote; see `from_dict` for `strict` and the errors."""
         try:
             values = json.loads(text)
-        except (ValueError, RecursionError) as error:  # RecursionError: "[[[[…" is a text somebody may hand in
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # RecursionError: "[[[[…" is a text somebody may hand in
             reason = str(error).partition("\n")[0]
-            _refuse(f"the settings are not valid JSON ({reason}): use what Settings.to_json() returns", error)
+            _refuse(
+                f"the settings are not valid JSON ({reason}): use what Settings.to_json() returns",
+                error,
+            )
         return cls.from_dict(values, strict=strict)
 
 
@@ -300,14 +320,19 @@ def _suggest(name: str, names: Iterable[str]) -> str:
 
 def _text(name: str, value: object) -> str:
     if isinstance(value, (list, tuple)):
-        _refuse(f"{name} is a list of {len(value)}, but one Settings makes one picture: make one Settings for each")
+        _refuse(
+            f"{name} is a list of {len(value)}, but one Settings makes one picture: make one Settings for each"
+        )
     if not isinstance(value, str):
         _refuse(f"{name} must be text, not {_show(value)}: put it in quotes")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
         # Half of a UTF-16 pair is no character: it can be neither saved in a picture nor tokenised.
-        _refuse(f"{name} has half a character (a lone surrogate) at position {error.start}: remove it", error)
+        _refuse(
+            f"{name} has half a character (a lone surrogate) at position {error.start}: remove it",
+            error,
+        )
     return value
 
 
@@ -318,7 +343,9 @@ def _integer(name: str, value: object, *, low: int, high: int) -> int:
     except TypeError:
         number = None
     if number is None:
-        _refuse(f"{name} must be a whole number from {low} to {high}, not {_show(value)}: change it")
+        _refuse(
+            f"{name} must be a whole number from {low} to {high}, not {_show(value)}: change it"
+        )
     if not low <= number <= high:
         _refuse(f"{name}={_show(number)} is outside {low} to {high}: choose a number in that range")
     return number
@@ -339,7 +366,9 @@ def _number(name: str, value: object, *, low: float, high: float) -> float:
 def _strength(name: str, value: object) -> float:
     number = _number(name, value, low=0, high=1)
     if number == 0:
-        _refuse(f"{name}=0 would return the source picture unchanged: use a number above 0, up to 1")
+        _refuse(
+            f"{name}=0 would return the source picture unchanged: use a number above 0, up to 1"
+        )
     return number
 
 
@@ -359,11 +388,15 @@ def _choice(name: str, value: object, *, choices: Iterable[str]) -> str:
 
 def _digest(name: str, value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        _refuse(f"{name} must be a SHA-256 of 64 hexadecimal digits, not {_show(value)}: leave it to generate()")
+        _refuse(
+            f"{name} must be a SHA-256 of 64 hexadecimal digits, not {_show(value)}: leave it to generate()"
+        )
     return value
 
 
-_SEED: Final = partial(_integer, low=0, high=2**63 - 1)  # what torch.Generator and every other tool accept
+_SEED: Final = partial(
+    _integer, low=0, high=2**63 - 1
+)  # what torch.Generator and every other tool accept
 
 _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "prompt": _text,

@@ -25,9 +25,15 @@ class LiveBytes(TorchDispatchMode):
         self.live = self.peak = 0
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         out = function(*args, **(kwargs or {}))
-        given = {t.untyped_storage()._cdata for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)}
+        given = {
+            t.untyped_storage()._cdata
+            for t in tree_leaves((args, kwargs))
+            if isinstance(t, torch.Tensor)
+        }
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor.untyped_storage(), given)
@@ -52,7 +58,9 @@ def flash_attention():
     """Attention that keeps no matrix of weights, as the kernels of every GPU since 2018 do; on `meta` torch has none."""
 
     def attend(query: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-        return torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device)
+        return torch.empty(
+            (*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device=query.device
+        )
 
     with mock.patch("torch.nn.functional.scaled_dot_product_attention", attend):
         yield

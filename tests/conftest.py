@@ -29,7 +29,13 @@ def _fetch_font() -> None:
     cache = Path.home() / ".cache" / "sdkit-tests" / "font"
     lists = cache / "lists"
     (lists / "partial").mkdir(parents=True, exist_ok=True)
-    apt = ["apt-get", f"-oDir::State::Lists={lists}", f"-oDir::Cache={cache}", "-oDebug::NoLocking=1", "-qq"]
+    apt = [
+        "apt-get",
+        f"-oDir::State::Lists={lists}",
+        f"-oDir::Cache={cache}",
+        "-oDebug::NoLocking=1",
+        "-qq",
+    ]
     try:
         for step in (["update"], ["download", "fonts-noto-color-emoji"]):
             subprocess.run([*apt, *step], cwd=cache, check=True, capture_output=True)
@@ -37,7 +43,8 @@ def _fetch_font() -> None:
         subprocess.run(["dpkg", "-x", str(package), str(cache)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError, StopIteration):
         pytest.exit(
-            "The tests draw scenes with an emoji font; run: apt-get install fonts-noto-color-emoji", returncode=1
+            "The tests draw scenes with an emoji font; run: apt-get install fonts-noto-color-emoji",
+            returncode=1,
         )
     os.environ["SDKIT_EMOJI_FONT"] = str(next(cache.rglob("NotoColorEmoji.ttf")))
     find_font()
@@ -58,14 +65,22 @@ def pocket():
 def tiny():
     """A Stable Diffusion pipeline of the real classes with random weights and 8×8 latents, made in a moment."""
     from sdkit.pocket.train import assemble
-    from sdkit.pocket.training.presets import PRESETS, build_autoencoder, build_text_encoder, build_unet
+    from sdkit.pocket.training.presets import (
+        PRESETS,
+        build_autoencoder,
+        build_text_encoder,
+        build_unet,
+    )
     from sdkit.pocket.training.tokenizer import build_tokenizer
 
     torch.manual_seed(0)
     preset = PRESETS["tiny"]
     tokenizer = build_tokenizer(preset)
     pipe = assemble(
-        build_autoencoder(preset), build_text_encoder(preset, len(tokenizer)), tokenizer, build_unet(preset)
+        build_autoencoder(preset),
+        build_text_encoder(preset, len(tokenizer)),
+        tokenizer,
+        build_unet(preset),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

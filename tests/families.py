@@ -61,7 +61,9 @@ def t5():
     ]
     tokenizer = T5TokenizerFast(vocab=letters, extra_ids=0)
     tokenizer.model_max_length = 77
-    config = T5Config(vocab_size=len(letters), d_model=WIDTH, d_ff=WIDTH, num_layers=1, num_heads=2, d_kv=8)
+    config = T5Config(
+        vocab_size=len(letters), d_model=WIDTH, d_ff=WIDTH, num_layers=1, num_heads=2, d_kv=8
+    )
     return T5EncoderModel(config).eval(), tokenizer
 
 
@@ -73,7 +75,11 @@ def autoencoder(channels=4):
         latent_channels=channels,
         norm_num_groups=4,
         sample_size=32,
-        **({"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06} if channels == 16 else {}),
+        **(
+            {"use_quant_conv": False, "use_post_quant_conv": False, "shift_factor": 0.06}
+            if channels == 16
+            else {}
+        ),
     )
 
 
@@ -99,7 +105,9 @@ def sd15(*, network=None, prediction="epsilon"):
         text_encoder=CLIPTextModel(clip_config(len(tokenizer))).eval(),
         tokenizer=tokenizer,
         unet=(network or unet()).eval(),
-        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False, prediction_type=prediction),
+        scheduler=DDIMScheduler(
+            clip_sample=False, steps_offset=1, set_alpha_to_one=False, prediction_type=prediction
+        ),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -125,7 +133,9 @@ def sdxl():
     return StableDiffusionXLPipeline(
         vae=autoencoder(),
         text_encoder=CLIPTextModel(clip_config(len(one))).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two), hidden_size=2 * WIDTH)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(
+            clip_config(len(two), hidden_size=2 * WIDTH)
+        ).eval(),
         tokenizer=one,
         tokenizer_2=two,
         unet=network.eval(),
@@ -158,9 +168,13 @@ def sd3(*, qk_norm=None):
         vae=autoencoder(16),
         text_encoder=CLIPTextModelWithProjection(clip_config(len(one))).eval(),
         tokenizer=one,
-        text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two), hidden_size=2 * WIDTH)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(
+            clip_config(len(two), hidden_size=2 * WIDTH)
+        ).eval(),
         tokenizer_2=two,
-        text_encoder_3=T5EncoderModel(T5Config(**encoder.config.to_dict() | {"d_model": 3 * WIDTH})).eval(),
+        text_encoder_3=T5EncoderModel(
+            T5Config(**encoder.config.to_dict() | {"d_model": 3 * WIDTH})
+        ).eval(),
         tokenizer_3=letters,
     )
 

@@ -27,7 +27,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, folder, pause):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.pause, self.closing, self.mute = pause, threading.Event(), {"no/answer"}
-        self.files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+        self.files = {
+            f.relative_to(folder).as_posix(): f.read_bytes()
+            for f in folder.rglob("*")
+            if f.is_file()
+        }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -60,7 +64,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif name in REFUSALS:
             status, code, words = REFUSALS[name]
-            self.reply(status, json.dumps({"error": words}).encode(), X_Error_Code=code, X_Error_Message=words)
+            self.reply(
+                status,
+                json.dumps({"error": words}).encode(),
+                X_Error_Code=code,
+                X_Error_Message=words,
+            )
         else:
             self.server.closing.wait(self.server.pause)
             self.serve(path, parts)
@@ -68,10 +77,17 @@ class _Handler(BaseHTTPRequestHandler):
     def serve(self, path, parts):
         files = self.server.files
         if parts[2:3] == ["tree"]:
-            tree = [{"type": "file", "path": n, "size": len(b), "oid": _oid(b)} for n, b in files.items()]
+            tree = [
+                {"type": "file", "path": n, "size": len(b), "oid": _oid(b)}
+                for n, b in files.items()
+            ]
             self.reply(200, json.dumps(tree).encode(), Content_Type="application/json")
         elif path.startswith("api/models/"):
-            about = {"id": "good/model", "sha": COMMIT, "siblings": [{"rfilename": n} for n in files]}
+            about = {
+                "id": "good/model",
+                "sha": COMMIT,
+                "siblings": [{"rfilename": n} for n in files],
+            }
             self.reply(200, json.dumps(about).encode(), Content_Type="application/json")
         elif (file := "/".join(parts[4:])) in files:
             self.reply(200, files[file], ETag=f'"{_oid(files[file])}"', X_Repo_Commit=COMMIT)

@@ -43,7 +43,10 @@ def cost():
 pocket = sdkit.load(device="cpu")
 print(spent, statistics.median(cost() for _ in range(3)))
 """
-_VIEW, _STATE = "application/vnd.jupyter.widget-view+json", "application/vnd.jupyter.widget-state+json"
+_VIEW, _STATE = (
+    "application/vnd.jupyter.widget-view+json",
+    "application/vnd.jupyter.widget-state+json",
+)
 _LOST = ("Traceback (most recent call last)", "Exception in thread", "Exception ignored in")
 
 
@@ -75,16 +78,24 @@ def run(book: Any, folder: Path, most: float = _LIMIT) -> Lesson:
     paths = [str(Path(__file__).parent / "watch"), str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "SDKIT_WATCH": str(log)}
     client = NotebookClient(
-        book, timeout=1800, allow_errors=True, record_timing=False, resources={"metadata": {"path": str(folder)}}
+        book,
+        timeout=1800,
+        allow_errors=True,
+        record_timing=False,
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=env)
-    said = "".join(output.text for output in book.cells.pop().outputs if output.get("name") == "stdout")
+    said = "".join(
+        output.text for output in book.cells.pop().outputs if output.get("name") == "stdout"
+    )
     seconds, picture = map(float, said.split())
     pictures = seconds / picture
     seen = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     problems = [*_problems(book), *dict.fromkeys(seen)]
     if min(pictures, seconds) > most:
-        problems.append(f"too dear: it costs {seconds:.1f} s or {pictures:.1f} pictures, and {most:g} is the limit")
+        problems.append(
+            f"too dear: it costs {seconds:.1f} s or {pictures:.1f} pictures, and {most:g} is the limit"
+        )
     return Lesson(_bare(book), problems, seconds, pictures)
 
 
@@ -128,7 +139,11 @@ def _bare(book: Any) -> Any:
     """Drop what only a live kernel can show (panels, progress bars) and what belongs to this machine (its log)."""
     book.metadata.pop("widgets", None)
     for cell in book.cells:
-        kept = [o for o in cell.get("outputs", ()) if _VIEW not in o.get("data", {}) and o.get("name") != "stderr"]
+        kept = [
+            o
+            for o in cell.get("outputs", ())
+            if _VIEW not in o.get("data", {}) and o.get("name") != "stderr"
+        ]
         if cell.cell_type == "code":
             cell.outputs = kept
     return book
@@ -147,9 +162,7 @@ def main() -> int:
         else:
             nbformat.write(lesson.book, path)
         size = path.stat().st_size / 1000
-        cost = (
-            f"{lesson.seconds:.0f} s of processor time ({lesson.pictures:.0f} pictures); the limit is {limit(path):.0f}"
-        )
+        cost = f"{lesson.seconds:.0f} s of processor time ({lesson.pictures:.0f} pictures); the limit is {limit(path):.0f}"
         print(f"{path.name}: {cost}, {size:.0f} kB", *lesson.problems, sep="\n  ", flush=True)
     return failed
 

@@ -50,8 +50,18 @@ SD35 = {
     "qk_norm": "rms_norm",
 }
 FLUX = {"in_channels": 64, "num_layers": 19, "num_single_layers": 38, "guidance_embeds": True}
-_CLIP_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-_CLIP_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 20}
+_CLIP_L = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+}
+_CLIP_G = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+}
 
 
 def parts(family: str) -> dict[str, tuple[str, Any]]:
@@ -62,7 +72,9 @@ def parts(family: str) -> dict[str, tuple[str, Any]]:
     with torch.device("meta"):
         small = CLIPTextModel(CLIPTextConfig(vocab_size=49408, **_CLIP_L))
         if family == "sdxl":
-            large = CLIPTextModelWithProjection(CLIPTextConfig(vocab_size=49408, projection_dim=1280, **_CLIP_G))
+            large = CLIPTextModelWithProjection(
+                CLIPTextConfig(vocab_size=49408, projection_dim=1280, **_CLIP_G)
+            )
             vae = AutoencoderKL(**AUTOENCODER | {"sample_size": 1024}, force_upcast=True)
             return {
                 "vae": ("diffusers", vae),
@@ -97,7 +109,9 @@ def write(folder: Path, family: str) -> Path:
         library = "model" if name.startswith(("text", "safety")) else "diffusion_pytorch_model"
         write_header(folder / name / f"{library}.safetensors", network.state_dict())
     pipeline = {"sd15": "StableDiffusionPipeline", "sdxl": "StableDiffusionXLPipeline"}[family]
-    index = {name: [library, type(network).__name__] for name, (library, network) in networks.items()}
+    index = {
+        name: [library, type(network).__name__] for name, (library, network) in networks.items()
+    }
     (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline, **index}))
     return folder
 
@@ -107,7 +121,11 @@ def write_header(path: Path, tensors: Any) -> None:
     header, end = {"__metadata__": {"format": "pt"}}, 0
     for name, tensor in tensors.items():
         kind, size = ("F16", 2) if tensor.is_floating_point() else ("I64", 8)
-        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [end, end + size * tensor.numel()]}
+        header[name] = {
+            "dtype": kind,
+            "shape": list(tensor.shape),
+            "data_offsets": [end, end + size * tensor.numel()],
+        }
         end += size * tensor.numel()
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text)

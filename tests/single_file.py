@@ -15,7 +15,10 @@ RESNET = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-UNET_ENDS = DIFFUSERS_TO_LDM_MAPPING["unet"]["layers"] | DIFFUSERS_TO_LDM_MAPPING["unet"]["addition_embed_type"]
+UNET_ENDS = (
+    DIFFUSERS_TO_LDM_MAPPING["unet"]["layers"]
+    | DIFFUSERS_TO_LDM_MAPPING["unet"]["addition_embed_type"]
+)
 OPEN_CLIP = DIFFUSERS_TO_LDM_MAPPING["openclip"]
 SD3 = {
     "pos_embed.proj": "x_embedder.proj",
@@ -39,7 +42,13 @@ SD3 = {
     "ff.net.0.proj": "x_block.mlp.fc1",
     "ff.net.2": "x_block.mlp.fc2",
 }
-VAE_ATTENTION = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
 
 
 def unet_name(name, layers):
@@ -74,7 +83,9 @@ def vae_name(name, blocks):
 
     name = re.sub(r"up_blocks\.(\d)\.", up, name)
     name = re.sub(r"down_blocks\.(\d)\.", r"down.\1.", name)
-    name = re.sub(r"mid_block\.resnets\.(\d)\.", lambda found: f"mid.block_{int(found[1]) + 1}.", name)
+    name = re.sub(
+        r"mid_block\.resnets\.(\d)\.", lambda found: f"mid.block_{int(found[1]) + 1}.", name
+    )
     name = re.sub(r"resnets\.(\d)\.", r"block.\1.", name)
     name = re.sub(r"(down|up)samplers\.0\.", r"\1sample.", name)
     if "mid_block.attentions.0." in name:
@@ -86,9 +97,13 @@ def vae_name(name, blocks):
 
 def original(pipe):
     """The weights of a pipeline under their original names: one function a family."""
-    family = {"StableDiffusionXLPipeline": sdxl, "StableDiffusion3Pipeline": sd3}.get(type(pipe).__name__, sd)
+    family = {"StableDiffusionXLPipeline": sdxl, "StableDiffusion3Pipeline": sd3}.get(
+        type(pipe).__name__, sd
+    )
     weights = family(pipe)
-    weights |= prefixed("first_stage_model.", vae_weights(pipe.vae, len(pipe.vae.config.block_out_channels)))
+    weights |= prefixed(
+        "first_stage_model.", vae_weights(pipe.vae, len(pipe.vae.config.block_out_channels))
+    )
     return {name: value.contiguous().clone() for name, value in weights.items()}
 
 
@@ -100,7 +115,9 @@ def sd(pipe):
     """1.x with the text encoder of CLIP, or 2.x with that of OpenCLIP."""
     if not pipe.unet.config.use_linear_projection:
         return unet_weights(pipe.unet) | clip("cond_stage_model.transformer.", pipe.text_encoder)
-    return unet_weights(pipe.unet) | prefixed("cond_stage_model.model.", open_clip(pipe.text_encoder))
+    return unet_weights(pipe.unet) | prefixed(
+        "cond_stage_model.model.", open_clip(pipe.text_encoder)
+    )
 
 
 def sdxl(pipe):
@@ -116,14 +133,20 @@ def sd3(pipe):
     for attention in ("attn", "attn2"):
         three = [f".{attention}.to_{n}." for n in "qkv"]
         state = fused(state, *three, f".x_block.{attention}.qkv.")
-    for name, value in fused(state, *(f".attn.add_{n}_proj." for n in "qkv"), ".context_block.attn.qkv.").items():
-        if name.startswith(("norm_out.", last)):  # diffusers has scale and shift the other way round
+    for name, value in fused(
+        state, *(f".attn.add_{n}_proj." for n in "qkv"), ".context_block.attn.qkv."
+    ).items():
+        if name.startswith(
+            ("norm_out.", last)
+        ):  # diffusers has scale and shift the other way round
             value = torch.cat(value.chunk(2)[::-1])  # noqa: PLW2901
         for new, old in SD3.items():
             name = name.replace(new, old)  # noqa: PLW2901
         weights[name.replace("proj_out.", "final_layer.linear.")] = value
     first = clip("text_encoders.clip_l.transformer.", pipe.text_encoder)
-    first.pop("text_encoders.clip_l.transformer.text_projection.weight")  # the identity, and in no file
+    first.pop(
+        "text_encoders.clip_l.transformer.text_projection.weight"
+    )  # the identity, and in no file
     return (
         prefixed("model.diffusion_model.", weights)
         | first
@@ -152,7 +175,9 @@ def unet_weights(unet):
     for name, value in unet.state_dict().items():
         block = names[name].split(".UP.")[0]
         attended = any(n.startswith(f"{block}.1.") for n in names.values())
-        weights["model.diffusion_model." + names[name].replace(".UP.", ".2." if attended else ".1.")] = value
+        weights[
+            "model.diffusion_model." + names[name].replace(".UP.", ".2." if attended else ".1.")
+        ] = value
     return weights
 
 
@@ -160,7 +185,11 @@ def clip(prefix, encoder):
     """Hugging Face's own names, which have a prefix that its newer versions dropped."""
     return {
         prefix
-        + (name if name.startswith("text_projection") else f"text_model.{name.removeprefix('text_model.')}"): value
+        + (
+            name
+            if name.startswith("text_projection")
+            else f"text_model.{name.removeprefix('text_model.')}"
+        ): value
         for name, value in encoder.state_dict().items()
     }
 
@@ -172,7 +201,9 @@ def open_clip(encoder):
         whole = fused(whole, *(f".{n}_proj.{end}" for n in "qkv"), f".in_proj_{end}")
     for name, value in whole.items():
         if name in OPEN_CLIP["layers"]:
-            weights[OPEN_CLIP["layers"][name]] = value.T if name.startswith("text_projection") else value
+            weights[OPEN_CLIP["layers"][name]] = (
+                value.T if name.startswith("text_projection") else value
+            )
         else:
             for new, old in OPEN_CLIP["transformer"].items():
                 name = name.replace(new, old)  # noqa: PLW2901

@@ -6,7 +6,16 @@ template that Qwen-Image puts before a prompt is 34 tokens here as in the releas
 
 from __future__ import annotations
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+)
 from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
 WORDS = """
@@ -57,7 +66,16 @@ INSTRUCT = (
 
 def mistral_tokenizer():
     """Byte-level as well, but padded on the left: where the words stand depends on how many there are."""
-    special = ["<unk>", "<s>", "</s>", "<pad>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"]
+    special = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        "<pad>",
+        "[INST]",
+        "[/INST]",
+        "[SYSTEM_PROMPT]",
+        "[/SYSTEM_PROMPT]",
+    ]
     special += ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]
     return PreTrainedTokenizerFast(
         tokenizer_object=byte_level(special),
@@ -75,7 +93,12 @@ def glm_tokenizer(kind=PreTrainedTokenizerFast):
     special = ["<|endoftext|>", "[gMASK]", "<sop>"]
     made = byte_level(special)
     made.post_processor = begun_by(made, "[gMASK]", "<sop>")
-    return kind(tokenizer_object=made, pad_token="<|endoftext|>", eos_token="<|endoftext|>", padding_side="left")
+    return kind(
+        tokenizer_object=made,
+        pad_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        padding_side="left",
+    )
 
 
 class WithPositions(PreTrainedTokenizerFast):
@@ -97,14 +120,19 @@ def llama_tokenizer():
     made = byte_level(["<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"])
     made.post_processor = begun_by(made, "<|begin_of_text|>")
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>", model_max_length=1024
+        tokenizer_object=made,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        model_max_length=1024,
     )
 
 
 def begun_by(tokenizer, *tokens):
     before = " ".join(tokens)
     numbers = [(token, tokenizer.token_to_id(token)) for token in tokens]
-    template = processors.TemplateProcessing(single=f"{before} $A", pair=f"{before} $A $B", special_tokens=numbers)
+    template = processors.TemplateProcessing(
+        single=f"{before} $A", pair=f"{before} $A $B", special_tokens=numbers
+    )
     return processors.Sequence([processors.ByteLevel(trim_offsets=True), template])
 
 
@@ -121,13 +149,21 @@ def gemma_tokenizer():
         special,
         normalizer=normalizers.Replace(" ", "▁"),
         pre_tokenizer=pre_tokenizers.Split(Regex(r"▁?\w+|▁?[^\w▁]+|▁"), "isolated"),
-        decoder=decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]),
+        decoder=decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+        ),
         post_processor=processors.TemplateProcessing(
-            single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", numbers["<bos>"])]
+            single="<bos> $A",
+            pair="<bos> $A <bos> $B",
+            special_tokens=[("<bos>", numbers["<bos>"])],
         ),
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>"
+        tokenizer_object=made,
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        pad_token="<pad>",
     )
 
 
@@ -154,5 +190,7 @@ def with_special(model, special, **parts):
     tokenizer = Tokenizer(model)
     for name, part in parts.items():
         setattr(tokenizer, name, part)
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
+    tokenizer.add_special_tokens(
+        [AddedToken(token, normalized=False, special=True) for token in special]
+    )
     return tokenizer

@@ -211,9 +211,17 @@ def qwen_tokens(tokenizer):
 def qwen_image():
     torch.manual_seed(0)
     tokenizer = qwen_tokenizer()
-    text = DECODER | {"vocab_size": len(tokenizer), "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    text = DECODER | {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
     text.pop("head_dim")  # this encoder derives it
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    text["rope_parameters"] = {
+        "rope_type": "default",
+        "rope_theta": 1e6,
+        "mrope_section": [2, 3, 3],
+    }
     vision = qwen_vision(fullatt_block_indexes=[0])
     encoder = Qwen2_5_VLConfig(text_config=text, vision_config=vision, **qwen_tokens(tokenizer))
     transformer = QwenImageTransformer2DModel(
@@ -227,7 +235,11 @@ def qwen_image():
     )
     return QwenImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(
-            use_dynamic_shifting=True, base_shift=0.5, max_shift=0.9, max_image_seq_len=8192, shift_terminal=0.02
+            use_dynamic_shifting=True,
+            base_shift=0.5,
+            max_shift=0.9,
+            max_image_seq_len=8192,
+            shift_terminal=0.02,
         ),
         vae=qwen_autoencoder(),
         text_encoder=Qwen2_5_VLForConditionalGeneration(encoder).eval(),
@@ -284,7 +296,8 @@ def flux2():
     tokenizer = mistral_tokenizer()
     encoder = Mistral3Config(
         # the pipeline reads the layers 10, 20 and 30
-        text_config=DECODER | {"model_type": "mistral", "vocab_size": len(tokenizer), "num_hidden_layers": 31},
+        text_config=DECODER
+        | {"model_type": "mistral", "vocab_size": len(tokenizer), "num_hidden_layers": 31},
         vision_config={
             "model_type": "pixtral",
             "hidden_size": WIDTH,
@@ -359,7 +372,11 @@ def sana_parts(*, sample_size, **changes):
 
 
 def gemma(tokenizer):
-    text = DECODER | {"max_position_embeddings": 4096, "sliding_window": 64, "query_pre_attn_scalar": 16}
+    text = DECODER | {
+        "max_position_embeddings": 4096,
+        "sliding_window": 64,
+        "query_pre_attn_scalar": 16,
+    }
     return Gemma2Model(Gemma2Config(vocab_size=len(tokenizer), **text)).eval()
 
 
@@ -368,7 +385,10 @@ def sana():
     torch.manual_seed(0)
     return SanaPipeline(
         scheduler=DPMSolverMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0, final_sigmas_type="zero"
+            prediction_type="flow_prediction",
+            use_flow_sigmas=True,
+            flow_shift=3.0,
+            final_sigmas_type="zero",
         ),
         **sana_parts(sample_size=16),
     )
@@ -399,7 +419,9 @@ def pixart(kind):
         text_encoder=encoder,
         vae=deep_autoencoder(4, 8),
         transformer=lively(transformer),
-        scheduler=DPMSolverMultistepScheduler(beta_schedule="linear", beta_start=0.0001, beta_end=0.02),
+        scheduler=DPMSolverMultistepScheduler(
+            beta_schedule="linear", beta_start=0.0001, beta_end=0.02
+        ),
     )
 
 
@@ -549,7 +571,9 @@ def cogview4():
         condition_dim=4,
         sample_size=16,
     )
-    text = GlmConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, eos_token_id=None, **DECODER)
+    text = GlmConfig(
+        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, eos_token_id=None, **DECODER
+    )
     return CogView4Pipeline(
         tokenizer=tokenizer,
         text_encoder=GlmModel(text).eval(),
@@ -597,7 +621,9 @@ def hidream():
     one, two, four = clip_tokenizer(), clip_tokenizer(), llama_tokenizer()
     encoder, letters = t5()
     clip = {"max_position_embeddings": 218}
-    llama = LlamaConfig(vocab_size=len(four), attn_implementation="eager", **DECODER)  # its attention is asked for
+    llama = LlamaConfig(
+        vocab_size=len(four), attn_implementation="eager", **DECODER
+    )  # its attention is asked for
     transformer = HiDreamImageTransformer2DModel(
         patch_size=4,  # 2 when released: four times the patches
         in_channels=16,
@@ -616,7 +642,9 @@ def hidream():
     )
     return HiDreamImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=deep_autoencoder(16, 2, mid_block_add_attention=False, scaling_factor=0.3611, shift_factor=0.1159),
+        vae=deep_autoencoder(
+            16, 2, mid_block_add_attention=False, scaling_factor=0.3611, shift_factor=0.1159
+        ),
         text_encoder=CLIPTextModelWithProjection(clip_config(len(one), **clip)).eval(),
         tokenizer=one,
         text_encoder_2=CLIPTextModelWithProjection(clip_config(len(two), **clip)).eval(),
@@ -665,7 +693,9 @@ def kolors():
         text_encoder=encoder.eval(),
         tokenizer=tokenizer,
         unet=network.eval(),
-        scheduler=EulerDiscreteScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.014),
+        scheduler=EulerDiscreteScheduler(
+            beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.014
+        ),
     )
 
 

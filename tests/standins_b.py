@@ -70,7 +70,9 @@ from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from diffusers.pipelines.longcat_image.system_messages import SYSTEM_PROMPT_EN
 from diffusers.pipelines.pag.pipeline_pag_kolors import KolorsPAGPipeline
 from diffusers.pipelines.prx import pipeline_prx, pipeline_prx_pixel
-from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import StableUnCLIPImageNormalizer
+from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import (
+    StableUnCLIPImageNormalizer,
+)
 from diffusers.utils import is_ftfy_available
 from families import WIDTH, autoencoder, clip_config, clip_tokenizer, t5, unet
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -138,7 +140,9 @@ LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 def chat_tokenizer(*, padding_side="right", start=None, text="", kind=PreTrainedTokenizerFast):
     """A byte-level tokenizer with a chat template, in which each word of Pocket's world is one token."""
-    spoken = sorted({*words(objects(PRESETS["cpu"].objects)), *re.findall(r"\w+", TEMPLATES + text)})
+    spoken = sorted(
+        {*words(objects(PRESETS["cpu"].objects)), *re.findall(r"\w+", TEMPLATES + text)}
+    )
     spelled = dict.fromkeys([*SPECIAL, *LETTERS, *spoken, *("Ġ" + word for word in spoken)])
     tokens = {token: i for i, token in enumerate(spelled)}
     backend = Tokenizer(models.BPE(tokens, merges=[], ignore_merges=True))
@@ -202,7 +206,8 @@ def language_model(tokenizer, **changes):
 
 def qwen25_vl(tokenizer):
     text = language_model(
-        tokenizer, rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
+        tokenizer,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]},
     )
     vision = {
         "depth": 1,
@@ -212,12 +217,24 @@ def qwen25_vl(tokenizer):
         "out_hidden_size": WIDTH,
         "fullatt_block_indexes": [0],
     }
-    ids = {"vision_start_token_id": 3, "vision_end_token_id": 4, "image_token_id": 5, "video_token_id": 6}
-    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)).eval()
+    ids = {
+        "vision_start_token_id": 3,
+        "vision_end_token_id": 4,
+        "image_token_id": 5,
+        "video_token_id": 6,
+    }
+    return Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
+    ).eval()
 
 
 def qwen3_vl(tokenizer, **changes):
-    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
+    rope = {
+        "rope_type": "default",
+        "rope_theta": 1e4,
+        "mrope_section": [4, 2, 2],
+        "mrope_interleaved": True,
+    }
     text = language_model(tokenizer, head_dim=16, rope_parameters=rope, **changes)
     vision = {
         "depth": 1,
@@ -228,8 +245,15 @@ def qwen3_vl(tokenizer, **changes):
         "num_position_embeddings": 16,
         "deepstack_visual_indexes": [0],
     }
-    ids = {"vision_start_token_id": 3, "vision_end_token_id": 4, "image_token_id": 5, "video_token_id": 6}
-    return Qwen3VLForConditionalGeneration(Qwen3VLConfig(text_config=text, vision_config=vision, **ids)).eval()
+    ids = {
+        "vision_start_token_id": 3,
+        "vision_end_token_id": 4,
+        "image_token_id": 5,
+        "video_token_id": 6,
+    }
+    return Qwen3VLForConditionalGeneration(
+        Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
+    ).eval()
 
 
 def processor(kind, tokenizer):
@@ -241,7 +265,9 @@ def processor(kind, tokenizer):
 
     changed = {"check_argument_for_proper_class": check, "__module__": kind.__module__}
     return type(kind.__name__, (kind,), changed)(
-        image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}),
+        image_processor=Qwen2VLImageProcessor(
+            size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
+        ),
         tokenizer=tokenizer,
         chat_template=CHAT,
     )
@@ -256,7 +282,9 @@ def without_ftfy(module):
 def aura_flow():
     torch.manual_seed(0)
     encoder, letters = t5()
-    config = UMT5Config(**{k: encoder.config.to_dict()[k] for k in ("vocab_size", "d_model", "d_ff", "d_kv")})
+    config = UMT5Config(
+        **{k: encoder.config.to_dict()[k] for k in ("vocab_size", "d_model", "d_ff", "d_kv")}
+    )
     config.num_layers, config.num_heads = 1, 2
     transformer = AuraFlowTransformer2DModel(
         sample_size=16,
@@ -362,7 +390,9 @@ def hunyuan_image():
         text_encoder=qwen25_vl(tokenizer),
         tokenizer=tokenizer,
         text_encoder_2=T5EncoderModel(
-            T5Config(vocab_size=len(bytes_), d_model=WIDTH, d_ff=WIDTH, num_layers=1, num_heads=2, d_kv=8)
+            T5Config(
+                vocab_size=len(bytes_), d_model=WIDTH, d_ff=WIDTH, num_layers=1, num_heads=2, d_kv=8
+            )
         ).eval(),
         tokenizer_2=bytes_,
         transformer=lively(transformer),
@@ -455,7 +485,9 @@ def prx():
     tokenizer.model_max_length = 32
     half = T5GemmaModuleConfig(**language_model(tokenizer), head_dim=16, query_pre_attn_scalar=16)
     config = T5GemmaConfig(encoder=half, decoder=half)
-    transformer = PRXTransformer2DModel(context_in_dim=WIDTH, hidden_size=32, num_heads=2, depth=1, axes_dim=[8, 8])
+    transformer = PRXTransformer2DModel(
+        context_in_dim=WIDTH, hidden_size=32, num_heads=2, depth=1, axes_dim=[8, 8]
+    )
     return PRXPipeline(
         transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
@@ -467,7 +499,8 @@ def prx():
 
 def movq(levels=2):
     return VQModel(
-        block_out_channels=(32,) * levels,  # spatial norms have 32 groups, whatever else is asked for
+        block_out_channels=(32,)
+        * levels,  # spatial norms have 32 groups, whatever else is asked for
         down_block_types=("DownEncoderBlock2D",) * levels,
         up_block_types=("UpDecoderBlock2D",) * levels,
         latent_channels=4,
@@ -500,8 +533,12 @@ def kandinsky3():
 
 def image_prior(tokenizer):
     """A network from words to a picture's CLIP embedding."""
-    prior = PriorTransformer(num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=WIDTH)
-    prior.clip_std.data.fill_(1)  # a new one has zeros here, which would make every embedding nothing
+    prior = PriorTransformer(
+        num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=WIDTH
+    )
+    prior.clip_std.data.fill_(
+        1
+    )  # a new one has zeros here, which would make every embedding nothing
     return prior.eval(), CLIPTextModelWithProjection(clip_config(len(tokenizer))).eval()
 
 
@@ -523,7 +560,9 @@ def kandinsky_prior():
         "prior_text_encoder": encoder,
         "prior_tokenizer": tokenizer,
         "prior_scheduler": UnCLIPScheduler(prediction_type="sample", clip_sample_range=5.0),
-        "prior_image_processor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        "prior_image_processor": CLIPImageProcessor(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+        ),
     }
 
 
@@ -599,7 +638,9 @@ def kandinsky5():
         tokenizer_2=second,
         scheduler=FlowMatchEulerDiscreteScheduler(),
     )
-    pipe.resolutions = [(32, 32)]  # every other size is turned into one of these, the real ones being of 1024
+    pipe.resolutions = [
+        (32, 32)
+    ]  # every other size is turned into one of these, the real ones being of 1024
     return pipe
 
 
@@ -667,8 +708,12 @@ def nucleus_image():
     return NucleusMoEImagePipeline(
         transformer=lively(transformer),
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=AutoencoderKLQwenImage(base_dim=8, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False]).eval(),
-        text_encoder=qwen3_vl(tokenizer, num_hidden_layers=8),  # the eighth from the end is what the network reads
+        vae=AutoencoderKLQwenImage(
+            base_dim=8, dim_mult=[1, 2], num_res_blocks=1, temperal_downsample=[False]
+        ).eval(),
+        text_encoder=qwen3_vl(
+            tokenizer, num_hidden_layers=8
+        ),  # the eighth from the end is what the network reads
         processor=processor(Qwen3VLProcessor, tokenizer),
     )
 
@@ -754,7 +799,9 @@ def stable_unclip():
         image_noising_scheduler=DDPMScheduler(),
         tokenizer=second,
         text_encoder=CLIPTextModel(clip_config(len(second))).eval(),
-        unet=unet(class_embed_type="projection", projection_class_embeddings_input_dim=2 * WIDTH).eval(),
+        unet=unet(
+            class_embed_type="projection", projection_class_embeddings_input_dim=2 * WIDTH
+        ).eval(),
         scheduler=DDIMScheduler(clip_sample=False, steps_offset=1, set_alpha_to_one=False),
         vae=autoencoder().eval(),
     )
@@ -828,7 +875,9 @@ def ernie_image():
         text_in_dim=WIDTH,
         rope_axes_dim=(4, 4, 8),
     )
-    config = Mistral3Config(text_config=words_, vision_config=PixtralVisionConfig(**vision), image_token_index=5)
+    config = Mistral3Config(
+        text_config=words_, vision_config=PixtralVisionConfig(**vision), image_token_index=5
+    )
     return ErnieImagePipeline(
         transformer=lively(transformer),
         vae=flux2_autoencoder(),
@@ -867,7 +916,10 @@ def ideogram4():
     torch.manual_seed(0)
     tokenizer = chat_tokenizer()
     encoder = qwen3_vl(
-        tokenizer, num_hidden_layers=1 + QWEN3_VL_ACTIVATION_LAYERS[-1], hidden_size=8, intermediate_size=8
+        tokenizer,
+        num_hidden_layers=1 + QWEN3_VL_ACTIVATION_LAYERS[-1],
+        hidden_size=8,
+        intermediate_size=8,
     )
 
     def network():

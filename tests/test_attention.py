@@ -27,7 +27,11 @@ def pipe():
 def made():
     """One captured picture with everything kept."""
     return sdkit.generate(
-        sd15(), PROMPT, **SMALL, attention={"steps": True, "heads": True, "self_attention": True}, guidance_scale=4
+        sd15(),
+        PROMPT,
+        **SMALL,
+        attention={"steps": True, "heads": True, "self_attention": True},
+        guidance_scale=4,
     )
 
 
@@ -39,7 +43,9 @@ def explicit(pipe, monkeypatch, **options):
     seen, kernel = [], F.scaled_dot_product_attention
 
     def slow(query, key, value, *args, **kwargs):
-        seen.append(((query.double() @ key.double().transpose(-1, -2)) / query.shape[-1] ** 0.5).softmax(-1))
+        seen.append(
+            ((query.double() @ key.double().transpose(-1, -2)) / query.shape[-1] ** 0.5).softmax(-1)
+        )
         return kernel(query, key, value, *args, **kwargs)
 
     with monkeypatch.context() as patch:
@@ -55,7 +61,9 @@ def test_cross_attention_equals_the_explicit_softmax(family, guidance, monkeypat
     steps, options = SMALL["steps"], {"guidance_scale": guidance, "height": 48}
     maps = sdkit.generate(pipe, PROMPT, attention=True, **SMALL | options).attention
     rows = 2 if guidance > 1 else 1
-    calls = [p for p in explicit(pipe, monkeypatch, **options) if p.shape[-1] == 77 and p.shape[-2] != 77]
+    calls = [
+        p for p in explicit(pipe, monkeypatch, **options) if p.shape[-1] == 77 and p.shape[-2] != 77
+    ]
     assert {len(p) for p in calls} == {rows}
     each = len(calls) // steps
     assert each == len(maps.layers)
@@ -77,10 +85,14 @@ def test_joint_attention_equals_the_explicit_softmax(family, monkeypatch):
     for number, layer in enumerate(maps.layers):
         p = (sum(c[-1].mean(0) for c in calls[number::each]) / SMALL["steps"]).numpy()
         text, picture = (
-            (slice(0, length), slice(length, None)) if family == "flux" else (slice(patches, None), slice(0, patches))
+            (slice(0, length), slice(length, None))
+            if family == "flux"
+            else (slice(patches, None), slice(0, patches))
         )
         used = maps.prompt.used
-        np.testing.assert_allclose(layer.words.reshape(patches, -1), p[picture, text][:, :used], atol=1e-5)
+        np.testing.assert_allclose(
+            layer.words.reshape(patches, -1), p[picture, text][:, :used], atol=1e-5
+        )
         np.testing.assert_allclose(layer.back.reshape(used, -1), p[text, picture][:used], atol=1e-5)
 
 
@@ -90,7 +102,9 @@ def test_parts_add_up_to_the_whole(made):
         np.testing.assert_allclose(layer.heads.mean(0), layer.words, atol=1e-6)
     for group, series in maps.steps.items():
         members = [m.words for m in maps.layers if m.group == group and m.words is not None]
-        np.testing.assert_allclose(series.astype(np.float32).mean(0), np.mean(members, 0), atol=2e-3)
+        np.testing.assert_allclose(
+            series.astype(np.float32).mean(0), np.mean(members, 0), atol=2e-3
+        )
     assert sum(maps.shares().values()) == pytest.approx(1, abs=1e-5)
 
 
@@ -104,9 +118,13 @@ def test_self_attention_rows_add_up_to_one(made):
 
 def test_points_are_rows_of_the_whole(made):
     points = [(0.1, 0.1), (0.8, 0.4)]
-    few = sdkit.generate(sd15(), PROMPT, **SMALL, guidance_scale=4, attention={"self_attention": points}).attention
+    few = sdkit.generate(
+        sd15(), PROMPT, **SMALL, guidance_scale=4, attention={"self_attention": points}
+    ).attention
     for x, y in points:
-        np.testing.assert_allclose(few.looked_from(x, y), made.attention.looked_from(x, y), atol=1e-5)
+        np.testing.assert_allclose(
+            few.looked_from(x, y), made.attention.looked_from(x, y), atol=1e-5
+        )
 
 
 # -- belonging to one picture each -----------------------------------------------------------------------------------
@@ -114,19 +132,39 @@ def test_points_are_rows_of_the_whole(made):
 
 def test_every_picture_of_a_batch_has_its_own_maps(pipe):
     together = sdkit.generate(pipe, [PROMPT, "a dog"], attention=True, **SMALL)
-    alone = [sdkit.generate(pipe, text, attention=True, **SMALL).attention for text in (PROMPT, "a dog")]
+    alone = [
+        sdkit.generate(pipe, text, attention=True, **SMALL).attention for text in (PROMPT, "a dog")
+    ]
     for i, maps in enumerate(alone):
         assert together[i].attention.words == maps.words
-        np.testing.assert_allclose(together[i].attention[maps.words[-1]], maps[maps.words[-1]], atol=1e-5)
+        np.testing.assert_allclose(
+            together[i].attention[maps.words[-1]], maps[maps.words[-1]], atol=1e-5
+        )
     assert together[1].attention.image is together[1].image
 
 
 def test_the_users_own_calls_and_several_of_them(pipe):
     pipe.set_progress_bar_config(disable=True)
     with sdkit.capture_attention(pipe) as capture:
-        pipe(PROMPT, num_inference_steps=2, width=32, height=32, num_images_per_prompt=2, output_type="np")
-        pipe(["a dog"], num_inference_steps=2, width=32, height=48, guidance_scale=1, output_type="np")
-    assert [m.words for m in capture.all_maps] == [["a", "red", "car", "and", "a", "cat"]] * 2 + [["a", "dog"]]
+        pipe(
+            PROMPT,
+            num_inference_steps=2,
+            width=32,
+            height=32,
+            num_images_per_prompt=2,
+            output_type="np",
+        )
+        pipe(
+            ["a dog"],
+            num_inference_steps=2,
+            width=32,
+            height=48,
+            guidance_scale=1,
+            output_type="np",
+        )
+    assert [m.words for m in capture.all_maps] == [["a", "red", "car", "and", "a", "cat"]] * 2 + [
+        ["a", "dog"]
+    ]
     assert capture.maps["dog"].shape == (48, 32)
     assert "encode_prompt" not in vars(pipe)
 
@@ -135,7 +173,13 @@ def test_the_users_own_calls_and_several_of_them(pipe):
 def test_other_tasks_give_maps_of_the_prompt(pipe, task):
     picture = Image.effect_noise((32, 48), 60).convert("RGB")
     mask = Image.new("L", (32, 48), 255) if task == "inpainting" else None
-    options = SMALL | {"height": 48, "image": picture, "mask": mask, "strength": 0.7, "guidance_scale": 4}
+    options = SMALL | {
+        "height": 48,
+        "image": picture,
+        "mask": mask,
+        "strength": 0.7,
+        "guidance_scale": 4,
+    }
     r = sdkit.generate(pipe, PROMPT, attention=True, **options)
     assert r.attention["car"].shape == (48, 32)
     assert len(r.attention.timesteps) == 2
@@ -187,9 +231,13 @@ def test_the_picture_and_the_processors_stay(pipe, kind):
     if kind == "lora":
         from peft import LoraConfig
 
-        pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False))
+        pipe.unet.add_adapter(
+            LoraConfig(r=2, target_modules=["to_q", "to_k"], init_lora_weights=False)
+        )
     plain, before = sdkit.generate(pipe, PROMPT, **SMALL), kept(pipe)
-    watched = sdkit.generate(pipe, PROMPT, attention={"steps": True, "self_attention": True}, **SMALL)
+    watched = sdkit.generate(
+        pipe, PROMPT, attention={"steps": True, "self_attention": True}, **SMALL
+    )
     assert (watched.latents == plain.latents).all()
     assert watched.image.tobytes() == plain.image.tobytes()
     assert kept(pipe) == before
@@ -267,7 +315,10 @@ def test_a_processor_that_hides_its_queries_is_named(pipe):
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"resolution": 0}, "resolution is 0"), ({"self_attention": [(0.5, 1.5)]}, r"\(0\.5, 1\.5\) is outside")],
+    [
+        ({"resolution": 0}, "resolution is 0"),
+        ({"self_attention": [(0.5, 1.5)]}, r"\(0\.5, 1\.5\) is outside"),
+    ],
 )
 def test_bad_options_are_told_before_the_run(pipe, options, told):
     with pytest.raises(InvalidSettings, match=told):
@@ -275,7 +326,10 @@ def test_bad_options_are_told_before_the_run(pipe, options, told):
 
 
 def test_nothing_captured_yet_is_told(pipe):
-    with sdkit.capture_attention(pipe) as capture, pytest.raises(InvalidSettings, match="make a picture inside"):
+    with (
+        sdkit.capture_attention(pipe) as capture,
+        pytest.raises(InvalidSettings, match="make a picture inside"),
+    ):
         _ = capture.maps
 
 
@@ -362,10 +416,14 @@ def test_words_not_word_pieces(made):
 def test_narrowing_gives_maps_again(made):
     maps = made.attention
     name = maps.default_layers[0].name
-    np.testing.assert_allclose(maps.at(layer=name, head=1).by_layer("car")[name], maps.by_head("car")[name][1])
+    np.testing.assert_allclose(
+        maps.at(layer=name, head=1).by_layer("car")[name], maps.by_head("car")[name][1]
+    )
     assert maps.at(layer="mid").default_layers[0].name.startswith("mid")
     assert maps.by_step("car").shape[0] == SMALL["steps"]
-    np.testing.assert_allclose(maps.at(step=1).word("car", size=(16, 16)), maps.by_step("car")[1], atol=1e-6)
+    np.testing.assert_allclose(
+        maps.at(step=1).word("car", size=(16, 16)), maps.by_step("car")[1], atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

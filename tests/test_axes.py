@@ -23,7 +23,11 @@ def test_values_have_short_labels():
 
 def test_search_and_replace_keeps_the_original_first():
     given = SearchReplace("red", ["blue", "green"])
-    assert prompts(given) == [BASE.prompt, "a blue car on a blue road", "a green car on a green road"]
+    assert prompts(given) == [
+        BASE.prompt,
+        "a blue car on a blue road",
+        "a green car on a green road",
+    ]
     assert axis("x", {"prompt": given}).labels == ("red", "blue", "green")
 
 

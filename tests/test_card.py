@@ -95,11 +95,16 @@ def test_any_text_stays_text(prompt: str, note: str) -> None:
 
 
 def test_the_caption_tells_what_is_set() -> None:
-    settings = Settings("a cat", seed=7, steps=20, guidance_scale=5, scheduler="ddim", width=64, height=64)
+    settings = Settings(
+        "a cat", seed=7, steps=20, guidance_scale=5, scheduler="ddim", width=64, height=64
+    )
     size = "64\N{MULTIPLICATION SIGN}64"
     assert caption([settings], 0.94) == f"seed 7 · 20 steps · guidance 5 · DDIM · {size} · 0.9 s"
     assert caption([Settings()]) == "seed 0"
-    assert caption([Settings(seed=seed, guidance_scale=0) for seed in range(9)]) == "seeds 0, 1, 2, 3 … · guidance 0"
+    assert (
+        caption([Settings(seed=seed, guidance_scale=0) for seed in range(9)])
+        == "seeds 0, 1, 2, 3 … · guidance 0"
+    )
     draft = Settings(task="image-to-image", strength=0.5, variation_seed=1, variation_amount=0.25)
     assert caption([draft]) == "seed 0 · strength 0.5 · variation 0.25"
 
@@ -126,4 +131,6 @@ def test_long_and_different_prompts_are_shortened() -> None:
 def test_mathjax_and_dark_themes_are_respected() -> None:
     outline = Outline(figure(picture(), [Settings(r"a \(cat\) for $5")]))
     assert {"mathjax_ignore", "tex2jax_ignore"} <= set(outline.values["figure.class"].split())
-    assert "color" not in " ".join(value for name, value in outline.values.items() if name.endswith("style"))
+    assert "color" not in " ".join(
+        value for name, value in outline.values.items() if name.endswith("style")
+    )

@@ -11,25 +11,52 @@ from sdkit import cli
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, "-m", "sdkit.cli", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "sdkit.cli", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 def test_generate_saves_a_picture_that_knows_its_settings(tmp_path):
     target = tmp_path / "cat.png"
-    done = run("generate", "a cat on a purple background", "-o", str(target), "--steps", "4", "--seed", "5")
+    done = run(
+        "generate", "a cat on a purple background", "-o", str(target), "--steps", "4", "--seed", "5"
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(target)
     settings = sdkit.load_result(target).settings
-    assert (settings.prompt, settings.seed, settings.steps) == ("a cat on a purple background", 5, 4)
+    assert (settings.prompt, settings.seed, settings.steps) == (
+        "a cat on a purple background",
+        5,
+        4,
+    )
 
 
 def test_count_scale_and_a_picture_to_start_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["generate", "a house", "-o", "house.png", "--steps", "3", "--count", "2", "--scale", "4"]) == 0
+    assert (
+        cli.main(
+            [
+                "generate",
+                "a house",
+                "-o",
+                "house.png",
+                "--steps",
+                "3",
+                "--count",
+                "2",
+                "--scale",
+                "4",
+            ]
+        )
+        == 0
+    )
     names = capsys.readouterr().out.split()
     assert len(names) == 2
     assert Image.open(names[0]).size == (256, 256)
-    assert cli.main(["generate", "a castle", "--image", names[0], "--strength", "0.7", "--steps", "5"]) == 0
+    assert (
+        cli.main(["generate", "a castle", "--image", names[0], "--strength", "0.7", "--steps", "5"])
+        == 0
+    )
     assert (tmp_path / "a-castle-0.png").exists()
 
 
@@ -47,9 +74,13 @@ def test_count_scale_and_a_picture_to_start_from(tmp_path, monkeypatch, capsys):
         (["a cat", "--image", "missing.png"], "missing.png"),
     ],
 )
-def test_bad_input_is_told_before_anything_is_loaded(tmp_path, monkeypatch, capsys, arguments, sentence):
+def test_bad_input_is_told_before_anything_is_loaded(
+    tmp_path, monkeypatch, capsys, arguments, sentence
+):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sdkit.models.load.load", lambda *_, **__: pytest.fail("the model was loaded"))
+    monkeypatch.setattr(
+        "sdkit.models.load.load", lambda *_, **__: pytest.fail("the model was loaded")
+    )
     assert cli.main(["generate", *arguments]) == 2
     told = capsys.readouterr().err.strip()
     assert told.startswith("sdkit: ")
@@ -58,9 +89,13 @@ def test_bad_input_is_told_before_anything_is_loaded(tmp_path, monkeypatch, caps
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scale_too_large_for_the_models_own_size_is_told_before_the_picture_is_made(tmp_path, monkeypatch, capsys):
+def test_a_scale_too_large_for_the_models_own_size_is_told_before_the_picture_is_made(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sdkit.generation.generate", lambda *_, **__: pytest.fail("a picture was made"))
+    monkeypatch.setattr(
+        "sdkit.generation.generate", lambda *_, **__: pytest.fail("a picture was made")
+    )
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1_000_000)
     assert cli.main(["generate", "a cat", "--scale", "60"]) == 2
     assert "above Pillow's limit" in capsys.readouterr().err

@@ -13,8 +13,18 @@ def plain(colour, size=(32, 32)):
 
 def test_oklab_has_the_values_of_its_definition():
     """Ottosson's own figures for the primaries, to three digits."""
-    found = oklab(np.array([[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], dtype=np.uint8))
-    known = [[1, 0, 0], [0.628, 0.225, 0.126], [0.866, -0.234, 0.179], [0.452, -0.032, -0.312], [0, 0, 0]]
+    found = oklab(
+        np.array(
+            [[255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [0, 0, 0]], dtype=np.uint8
+        )
+    )
+    known = [
+        [1, 0, 0],
+        [0.628, 0.225, 0.126],
+        [0.866, -0.234, 0.179],
+        [0.452, -0.032, -0.312],
+        [0, 0, 0],
+    ]
     assert found == pytest.approx(np.array(known), abs=1e-3)
 
 
@@ -25,7 +35,10 @@ def test_black_and_white_are_a_hundred_apart_and_equal_pictures_nothing():
 
 def test_it_is_a_metric():
     rng = np.random.default_rng(0)
-    a, b, c = (appearance(Image.fromarray(rng.integers(0, 255, (24, 40, 3), dtype=np.uint8))) for _ in range(3))
+    a, b, c = (
+        appearance(Image.fromarray(rng.integers(0, 255, (24, 40, 3), dtype=np.uint8)))
+        for _ in range(3)
+    )
     assert difference(a, b) == pytest.approx(difference(b, a))
     assert difference(a, c) <= difference(a, b) + difference(b, c)
 

@@ -39,7 +39,10 @@ def test_a_swap_stays_nearer_to_the_source_than_the_new_prompt_alone(pocket):
 def test_processors_come_back_after_an_error(pipe):
     r = sdkit.generate(pipe, "a red cat", **SMALL)
     processors = pipe.unet.attn_processors
-    with pytest.raises(InvalidSettings, match="4 steps"), sdkit.edit_attention(pipe, r, swap={"cat": "dog"}) as edit:
+    with (
+        pytest.raises(InvalidSettings, match="4 steps"),
+        sdkit.edit_attention(pipe, r, swap={"cat": "dog"}) as edit,
+    ):
         sdkit.generate(pipe, edit.settings.replace(steps=3), progress=False)
     assert all(pipe.unet.attn_processors[name] is p for name, p in processors.items())
 
@@ -81,7 +84,9 @@ def test_ablation_changes_one_word_at_a_time_and_leaves_no_hook(pipe):
 
 
 def test_figures_of_attention(pipe):
-    maps = sdkit.generate(pipe, "a red cat", attention={"steps": True, "heads": True}, **SMALL).attention
+    maps = sdkit.generate(
+        pipe, "a red cat", attention={"steps": True, "heads": True}, **SMALL
+    ).attention
     axes = Figure().subplots()
     assert plots.attention_overlay(maps, "cat", ax=axes) is axes
     table = plots.attention_timeline(maps, ax=Figure().subplots()).images[0].get_array()

@@ -47,7 +47,10 @@ def dask():
 
     quiet = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 60}
     with LocalCluster(**quiet) as cluster, Client(cluster) as client:
-        yield client.get_executor(), lambda: next(iter(client.run(os.getpid).values()))  # pure=True, the trap
+        yield (
+            client.get_executor(),
+            lambda: next(iter(client.run(os.getpid).values())),
+        )  # pure=True, the trap
 
 
 @contextlib.contextmanager
@@ -58,7 +61,9 @@ def ipyparallel():
         yield client.executor(), lambda: client[:].apply_sync(os.getpid)[0]
 
 
-@pytest.fixture(scope="module", params=[processes, dask, ipyparallel], ids=lambda kind: kind.__name__)
+@pytest.fixture(
+    scope="module", params=[processes, dask, ipyparallel], ids=lambda kind: kind.__name__
+)
 def cluster(request):
     with request.param() as (executor, victim):
         yield executor, victim
@@ -96,7 +101,10 @@ def test_a_pool_that_forks_is_refused_instead_of_hanging(small):
         for call in (sweep, interpolate):
             options = {"x": {"seed": [1]}} if call is sweep else {"frames": 2}
             asked = "a cat" if call is sweep else ["a cat", "a dog"]
-            with pytest.raises(InvalidSettings, match=r"forks, and forked processes hang .*get_context\(\"spawn\"\)"):
+            with pytest.raises(
+                InvalidSettings,
+                match=r"forks, and forked processes hang .*get_context\(\"spawn\"\)",
+            ):
                 call(small, asked, executor=executor, steps=1, progress=False, **options)
 
 
@@ -104,7 +112,9 @@ def test_a_pool_that_forks_is_refused_instead_of_hanging(small):
 def test_equal_jobs_are_all_done(cluster):
     executor, _ = cluster
     if isinstance(executor, ProcessPoolExecutor):
-        executor = ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))  # the first one was broken
+        executor = ProcessPoolExecutor(
+            2, mp_context=multiprocessing.get_context("spawn")
+        )  # the first one was broken
     found = dict(scatter(executor, eval, [("__import__('uuid').uuid4().hex",)] * 4, tell=str))
     assert len(set(found.values())) == 4, "Dask would merge them"
 
@@ -123,7 +133,10 @@ def test_a_killed_process_loses_no_cell(small):
         there = sweep(small, "a cat", executor=executor, on_cell=kill, **GRID)
     assert there.missing == []
     # another number of threads adds in another order: equal to one level of 255, as with batches
-    assert all(np.abs(pixels(a.image) - pixels(b.image)).max() <= 1 for a, b in zip(there, here, strict=True))
+    assert all(
+        np.abs(pixels(a.image) - pixels(b.image)).max() <= 1
+        for a, b in zip(there, here, strict=True)
+    )
     assert [r.settings for r in there] == [r.settings for r in here]
 
 
@@ -136,9 +149,13 @@ def threads():
         yield executor
 
 
-def test_the_workers_pictures_are_the_same_and_its_model_is_loaded_once(small, threads, monkeypatch):
+def test_the_workers_pictures_are_the_same_and_its_model_is_loaded_once(
+    small, threads, monkeypatch
+):
     loads = []
-    monkeypatch.setattr("sdkit.models.load.load", lambda *a, **k: loads.append(a) or load(*a, device="cpu", **k))
+    monkeypatch.setattr(
+        "sdkit.models.load.load", lambda *a, **k: loads.append(a) or load(*a, device="cpu", **k)
+    )
     here = sweep(small, "a cat", batch_size=1, **GRID)
     there = sweep(small, "a cat", executor=threads, **GRID)
     assert len(loads) == 1
@@ -154,7 +171,9 @@ def test_image_to_image_travels_too(small, threads):
 
 
 def _job(pipe, wanted, version=sdkit.__version__):
-    return json.dumps({"version": version, "model": model_of(pipe), "settings": [s.to_dict() for s in wanted]})
+    return json.dumps(
+        {"version": version, "model": model_of(pipe), "settings": [s.to_dict() for s in wanted]}
+    )
 
 
 def test_what_comes_back_is_png_and_json(small):
@@ -167,10 +186,23 @@ def test_what_comes_back_is_png_and_json(small):
 
 @pytest.mark.parametrize("pacing", ["even", "linear"])
 def test_walks_travel_too(small, threads, pacing):
-    options = {"frames": 9, "steps": 2, "pacing": pacing, "seeds": [1, 2], "noise": "circle", "progress": False}
+    options = {
+        "frames": 9,
+        "steps": 2,
+        "pacing": pacing,
+        "seeds": [1, 2],
+        "noise": "circle",
+        "progress": False,
+    }
     seen = []
     here = interpolate(small, ["a cat", "a dog"], batch_size=1, **options)
-    there = interpolate(small, ["a cat", "a dog"], executor=threads, on_frame=lambda w: seen.append(len(w)), **options)
+    there = interpolate(
+        small,
+        ["a cat", "a dog"],
+        executor=threads,
+        on_frame=lambda w: seen.append(len(w)),
+        **options,
+    )
     assert seen == list(range(1, 10))
     if pacing == "linear":  # even pacing places frames by what was there when they were handed out
         assert here.places == there.places
@@ -187,8 +219,16 @@ def test_a_walk_whose_worker_fails_keeps_its_frames(small, threads, monkeypatch,
         return render(pipe, recipes, **options)
 
     monkeypatch.setattr("sdkit.walks.elsewhere.render", broken)
-    options = {"frames": 5, "steps": 2, "pacing": "linear", "seeds": [1, 2], "folder": tmp_path / "walk"}
-    with pytest.raises(WorkerFailed, match="could not make the frame with the settings .*CUDA out of memory"):
+    options = {
+        "frames": 5,
+        "steps": 2,
+        "pacing": "linear",
+        "seeds": [1, 2],
+        "folder": tmp_path / "walk",
+    }
+    with pytest.raises(
+        WorkerFailed, match="could not make the frame with the settings .*CUDA out of memory"
+    ):
         interpolate(small, ["a cat", "a dog"], executor=threads, progress=False, **options)
     monkeypatch.undo()
     kept = len(Walk(tmp_path / "walk"))
@@ -242,12 +282,17 @@ def test_another_version_is_refused(small):
 def test_a_job_that_kills_every_worker_is_named():
     poison = f"__import__('os').kill(__import__('os').getpid(), {int(signal.SIGKILL)})"
     jobs = [("0",), (poison,), ("2",), ("3",), ("4",)]
-    with processes() as (executor, _), pytest.raises(WorkerFailed, match="Two workers were lost with job 1"):
+    with (
+        processes() as (executor, _),
+        pytest.raises(WorkerFailed, match="Two workers were lost with job 1"),
+    ):
         list(scatter(executor, eval, jobs, tell=lambda n: f"job {n}"))
 
 
 def test_pipelines_that_workers_cannot_load_are_refused(tiny, small):
-    with pytest.raises(InvalidSettings, match="cannot tell where 'StableDiffusionPipeline' comes from"):
+    with pytest.raises(
+        InvalidSettings, match="cannot tell where 'StableDiffusionPipeline' comes from"
+    ):
         model_of(tiny)
     small.unet.peft_config = {"default": None}
     with pytest.raises(InvalidSettings, match="carries LoRA adapters"):
@@ -257,7 +302,9 @@ def test_pipelines_that_workers_cannot_load_are_refused(tiny, small):
 def test_the_workers_side_needs_no_torch_to_be_imported():
     code = "import sys, sdkit.executors; print('torch' in sys.modules)"
     assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
         == "False"
     )
 
@@ -266,4 +313,6 @@ def test_what_a_worker_did_to_save_memory_comes_back(small, threads, monkeypatch
     monkeypatch.setattr("sdkit.memory.recovery.Ladder.facts", "VAE tiling (512)")
     there = sweep(small, "a cat", executor=threads, **GRID)
     assert {cell.settings.memory for cell in there} == {"VAE tiling (512)"}
-    assert all(cell.settings.same_picture(there.wanted[index]) for index, cell in there.cells.items())
+    assert all(
+        cell.settings.same_picture(there.wanted[index]) for index, cell in there.cells.items()
+    )

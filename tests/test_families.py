@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler, EulerDiscreteScheduler, LCMScheduler, TCDScheduler
+from diffusers import (
+    EulerAncestralDiscreteScheduler,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    TCDScheduler,
+)
 from families import FAMILIES, flux, sd15, sdxl, unet
 
 import sdkit
@@ -109,7 +114,9 @@ def test_compels_encodings_of_plain_words_are_the_pipelines_own():
     given = {"prompt_embeds": made.embeds, "negative_prompt_embeds": made.negative_embeds}
     options = QUICK | {"negative_prompt": "red", "guidance_scale": 4}
     r = sdkit.generate(pipe, "a cat", embeddings=given, **options)
-    np.testing.assert_allclose(r.latents, sdkit.generate(pipe, "a cat", **options).latents, atol=1e-4)
+    np.testing.assert_allclose(
+        r.latents, sdkit.generate(pipe, "a cat", **options).latents, atol=1e-4
+    )
     assert r.notes[0].startswith("Made from text encodings that were handed in")
 
 
@@ -145,9 +152,17 @@ def test_compel_with_sdxl():
 @pytest.mark.parametrize(
     ("embeddings", "options", "sentence"),
     [
-        ({"embeds": torch.zeros(1, 77, 32)}, {}, "embeddings has 'embeds'; give some of prompt_embeds"),
+        (
+            {"embeds": torch.zeros(1, 77, 32)},
+            {},
+            "embeddings has 'embeds'; give some of prompt_embeds",
+        ),
         ({}, {}, "embeddings has no 'prompt_embeds'"),
-        ({"prompt_embeds": torch.zeros(2, 77, 32)}, {}, r"a tensor of one text, \(1, …\), not \(2, 77, 32\)"),
+        (
+            {"prompt_embeds": torch.zeros(2, 77, 32)},
+            {},
+            r"a tensor of one text, \(1, …\), not \(2, 77, 32\)",
+        ),
         ({"prompt_embeds": [0]}, {}, r"a tensor of one text"),
         ({"prompt_embeds": torch.zeros(1, 77, 32)}, {"guidance_scale": 4}, "which guidance needs"),
     ],
@@ -156,4 +171,6 @@ def test_bad_encodings_are_told_before_the_run(tiny, embeddings, options, senten
     with pytest.raises(InvalidSettings, match=sentence):
         sdkit.generate(tiny, "a cat", embeddings=embeddings, **QUICK | options)
     with pytest.raises(InvalidSettings, match="of one prompt"):
-        sdkit.generate(tiny, ["a cat", "a dog"], embeddings={"prompt_embeds": torch.zeros(1, 8, 8)}, **QUICK)
+        sdkit.generate(
+            tiny, ["a cat", "a dog"], embeddings={"prompt_embeds": torch.zeros(1, 8, 8)}, **QUICK
+        )

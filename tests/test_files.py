@@ -17,7 +17,13 @@ from sdkit.pictures.files import replacing, safe_name
 if TYPE_CHECKING:
     from pathlib import Path
 
-RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³")}
+RESERVED = {
+    "CON",
+    "PRN",
+    "AUX",
+    "NUL",
+    *(f"{port}{n}" for port in ("COM", "LPT") for n in "0123456789¹²³"),
+}
 
 
 @given(st.text(max_size=400), st.integers(0, 2**63 - 1))
@@ -66,7 +72,9 @@ def test_the_file_appears_whole(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
-@pytest.mark.parametrize("fault", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), RuntimeError()])
+@pytest.mark.parametrize(
+    "fault", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt(), RuntimeError()]
+)
 def test_a_failure_leaves_the_old_file_alone(tmp_path: Path, fault: BaseException) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(b"old")
@@ -87,11 +95,17 @@ def test_errors_name_the_place(tmp_path: Path) -> None:
     told = f"^cannot save '{missing}': there is no folder '{missing.parent}'; make it first, or choose another$"
     with pytest.raises(CannotSave, match=told), replacing(missing):
         pass
-    with pytest.raises(CannotSave, match=r"that is a folder; give a file name in it$"), replacing(tmp_path):
+    with (
+        pytest.raises(CannotSave, match=r"that is a folder; give a file name in it$"),
+        replacing(tmp_path),
+    ):
         pass
     full = "No space left on device; check the disk and your rights, or choose another folder$"
     with pytest.raises(CannotSave, match=full), replacing(tmp_path / "cat.png"):
         raise OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(CannotSave, match="File name too long"), replacing(tmp_path / ("x" * 300)) as temporary:
+    with (
+        pytest.raises(CannotSave, match="File name too long"),
+        replacing(tmp_path / ("x" * 300)) as temporary,
+    ):
         temporary.write_bytes(b"")
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,15 @@ from sdkit.result import Result
 from sdkit.settings import Settings
 from sdkit.walks.pacing import pace_from_audio
 
-DROPPINGS = (".DS_Store", "._frame.png", "desktop.ini", "Thumbs.db", "thumbs.db", ".hidden.part", "Icon\r")
+DROPPINGS = (
+    ".DS_Store",
+    "._frame.png",
+    "desktop.ini",
+    "Thumbs.db",
+    "thumbs.db",
+    ".hidden.part",
+    "Icon\r",
+)
 
 
 @pytest.fixture
@@ -40,7 +48,9 @@ def one():
 
 
 def film(pipe, folder, **options):
-    return sdkit.interpolate(pipe, ["a cat", "a dog"], frames=5, steps=1, progress=False, folder=folder, **options)
+    return sdkit.interpolate(
+        pipe, ["a cat", "a dog"], frames=5, steps=1, progress=False, folder=folder, **options
+    )
 
 
 # -- H: ~ in every path ------------------------------------------------------------------------------------------------
@@ -116,7 +126,11 @@ def test_walks_and_sweeps_live_beside_it(tmp_path, tiny):
     assert len(film(tiny, tmp_path / "walk")) == 5
     assert len(sdkit.Walk(tmp_path / "walk")) == 5
     options = {"x": {"seed": [1, 2]}, "steps": 1, "folder": tmp_path / "sweep", "progress": False}
-    assert len(sdkit.sweep(tiny, "a cat", **options)) == len(sdkit.sweep(tiny, "a cat", **options)) == 2
+    assert (
+        len(sdkit.sweep(tiny, "a cat", **options))
+        == len(sdkit.sweep(tiny, "a cat", **options))
+        == 2
+    )
 
 
 def test_a_checkpoint_is_opened_beside_it(tmp_path):
@@ -125,12 +139,16 @@ def test_a_checkpoint_is_opened_beside_it(tmp_path):
     litter(tmp_path)
     for part in ("unet", "vae"):
         litter(tmp_path / part)
-        (tmp_path / part / "._diffusion_pytorch_model.safetensors").write_bytes(b"\0\5\26\7")  # AppleDouble
+        (tmp_path / part / "._diffusion_pytorch_model.safetensors").write_bytes(
+            b"\0\5\26\7"
+        )  # AppleDouble
     assert sdkit.plan(tmp_path, device="cpu").peak > 0
     assert type(sdkit.load(tmp_path, device="cpu")) is type(pipe)
     for file in contents(tmp_path / "unet"):
         file.unlink()
-    with pytest.raises(ModelNotFound, match="lacks its part 'unet'"):  # what is left there is no part
+    with pytest.raises(
+        ModelNotFound, match="lacks its part 'unet'"
+    ):  # what is left there is no part
         sdkit.load(tmp_path, device="cpu")
 
 

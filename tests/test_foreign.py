@@ -26,7 +26,14 @@ if TYPE_CHECKING:
 
 BLOCK = "a größer fox\nNegative prompt: fur\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 12, Size: 64x32"
 READ = Settings(
-    "a größer fox", negative_prompt="fur", steps=20, scheduler="euler_a", guidance_scale=7, seed=12, width=64, height=32
+    "a größer fox",
+    negative_prompt="fur",
+    steps=20,
+    scheduler="euler_a",
+    guidance_scale=7,
+    seed=12,
+    width=64,
+    height=32,
 )
 NO_SEED = "no seed could be read: seed 0 is used"
 OUTSIDE = "is outside 0 to 9223372036854775807: choose a number in that range"
@@ -100,7 +107,9 @@ CARRIERS = {
     "JPEG comment, Latin-1": saved("JPEG", comment=BLOCK.encode("latin-1")),
     "XMP element": saved("JPEG", xmp=IN_AN_ELEMENT),
     "XMP attribute": saved("JPEG", xmp=IN_AN_ATTRIBUTE),
-    "XMP as it is": saved("WEBP", xmp=xmp(f"><dc:description><![CDATA[{BLOCK}]]></dc:description>")),
+    "XMP as it is": saved(
+        "WEBP", xmp=xmp(f"><dc:description><![CDATA[{BLOCK}]]></dc:description>")
+    ),
     "XMP in WebP": saved("WEBP", xmp=IN_AN_ELEMENT),
     "XMP in PNG": png(itxt=True, **{"XML:com.adobe.xmp": IN_AN_ATTRIBUTE.decode()}),
 }
@@ -108,7 +117,11 @@ CARRIERS = {
 
 @pytest.mark.parametrize("carrier", CARRIERS)
 def test_every_carrier_is_read(carrier: str) -> None:
-    expected = READ.replace(prompt="a 狐 fox") if carrier.startswith("JIS") and "UTF-8" not in carrier else READ
+    expected = (
+        READ.replace(prompt="a 狐 fox")
+        if carrier.startswith("JIS") and "UTF-8" not in carrier
+        else READ
+    )
     assert read_picture(CARRIERS[carrier]) == (expected, {}, ())
 
 
@@ -137,7 +150,14 @@ def test_every_carrier_is_read(carrier: str) -> None:
     ],
 )  # fmt: skip
 def test_one_bad_value_costs_only_itself(pair: str, note: str) -> None:
-    pairs = {"Steps": "20", "Sampler": "Euler a", "CFG scale": "7", "Seed": "12", "Size": "64x32", "Model": "m"}
+    pairs = {
+        "Steps": "20",
+        "Sampler": "Euler a",
+        "CFG scale": "7",
+        "Seed": "12",
+        "Size": "64x32",
+        "Model": "m",
+    }
     name, _, value = pair.partition(": ")
     line = ", ".join(f"{k}: {v}" for k, v in {**pairs, name: value}.items())
     settings, extra, notes = read_parameters(f"a größer fox\nNegative prompt: fur\n{line}")
@@ -181,7 +201,9 @@ def test_other_ways_to_write_the_same(text: str) -> None:
 def test_a_prompt_of_one_line_may_talk_about_steps_and_look_like_a_pair() -> None:
     text = "a fox: red, Steps: 3 in the snow Steps: 28, Seed: 5, CFG scale: 7"
     settings, extra, notes = read_parameters(text)
-    assert settings == Settings("a fox: red, Steps: 3 in the snow", steps=28, seed=5, guidance_scale=7)
+    assert settings == Settings(
+        "a fox: red, Steps: 3 in the snow", steps=28, seed=5, guidance_scale=7
+    )
     assert (extra, notes) == ({}, ())
     assert read_parameters("steps: 4, seed: 2").settings == Settings(steps=4, seed=2)
 
@@ -192,12 +214,19 @@ def test_what_shaped_the_picture_is_named() -> None:
         'VAE: soft.vae.pt, VAE hash: 12ab, Lora hashes: "mist: 9f8e", Denoising strength: 0.4, Hires upscale: 2, Tiling: False'
     )
     settings, extra, notes = read_parameters(text)
-    assert (settings.task, settings.negative_prompt, extra["Denoising strength"]) == ("text-to-image", "", "0.4")
+    assert (settings.task, settings.negative_prompt, extra["Denoising strength"]) == (
+        "text-to-image",
+        "",
+        "0.4",
+    )
     assert notes == (
         "'Negative prompt: undefined' was read as none",
         "the picture was also made with '<lora:mist:0.8>', 'Clip skip: 2', 'VAE: soft.vae.pt', 'Lora hashes: mist: 9f8e', 'Hires upscale: 2': the settings hold none of it, so add it to the pipeline by hand",
     )
-    assert read_parameters(text.replace("Clip skip: 2", "Clip skip: 1")).notes[1].count("Clip skip") == 0
+    assert (
+        read_parameters(text.replace("Clip skip: 2", "Clip skip: 1")).notes[1].count("Clip skip")
+        == 0
+    )
 
 
 GRAPH = {
@@ -227,10 +256,14 @@ NOVEL_CHUNKS = {"Description": "a größer fox", "Software": "NovelAI", "Source"
 OLD_INVOKE = {"model_weights": "sd15.safetensors", "image": {"prompt": [{"prompt": "a größer fox [fur]", "weight": 1}], "sampler": "k_euler_a", "steps": 20, "cfg_scale": 7, "seed": 12, "width": 64, "height": 32}}  # fmt: skip
 
 PROGRAMS = {
-    "ComfyUI": png(itxt=True, prompt=json.dumps(GRAPH), workflow=json.dumps({"nodes": [], "links": []})),
+    "ComfyUI": png(
+        itxt=True, prompt=json.dumps(GRAPH), workflow=json.dumps({"nodes": [], "links": []})
+    ),
     "ComfyUI, no workflow": png(itxt=True, prompt=json.dumps(GRAPH)),
     "ComfyUI, WebP": exif({0x0110: "prompt:" + json.dumps(GRAPH), 0x010F: "workflow:{}"}, "WEBP"),
-    "ComfyUI, JPEG": comment(b"UNICODE\0", "utf-16-be", json.dumps({"prompt": GRAPH, "workflow": {}})),
+    "ComfyUI, JPEG": comment(
+        b"UNICODE\0", "utf-16-be", json.dumps({"prompt": GRAPH, "workflow": {}})
+    ),
     "ComfyUI, apart": png(itxt=True, prompt=json.dumps(FLUX_GRAPH)),
     "SwarmUI": png(parameters=json.dumps(SWARM)),
     "SwarmUI, JPEG": comment(b"UNICODE\0", "utf-16-be", json.dumps(SWARM, indent=1)),
@@ -238,12 +271,16 @@ PROGRAMS = {
     "Easy Diffusion, text": png(**EASY_TEXT),
     "Easy Diffusion, JPEG": comment(b"UNICODE\0", "utf-16-be", json.dumps(EASY)),
     "Fooocus": png(parameters=json.dumps(FOOOCUS), fooocus_scheme="fooocus"),
-    "Fooocus, JPEG": exif({0x9286: b"UNICODE\0" + json.dumps(FOOOCUS).encode("utf-16-be"), 0x927C: b"fooocus"}),
+    "Fooocus, JPEG": exif(
+        {0x9286: b"UNICODE\0" + json.dumps(FOOOCUS).encode("utf-16-be"), 0x927C: b"fooocus"}
+    ),
     "InvokeAI": png(invokeai_metadata=json.dumps(INVOKE), invokeai_graph="{}"),
     "InvokeAI 2": png(**{"sd-metadata": json.dumps(OLD_INVOKE)}),
     "InvokeAI 1": png(Dream='"a größer fox [fur]" -s 20 -S 12 -W 64 -H 32 -C 7 -A k_euler_a'),
     "NovelAI": png(**NOVEL_CHUNKS),
-    "NovelAI, WebP": exif({0x9286: b"UNICODE\0" + json.dumps(NOVEL_CHUNKS).encode("utf-16-be")}, "WEBP"),
+    "NovelAI, WebP": exif(
+        {0x9286: b"UNICODE\0" + json.dumps(NOVEL_CHUNKS).encode("utf-16-be")}, "WEBP"
+    ),
 }
 
 
@@ -261,7 +298,11 @@ def test_every_program_is_read(case: str) -> None:
 
 
 def test_a_program_that_writes_a1111s_text_too_is_read_from_that() -> None:
-    assert read_picture(png(itxt=True, prompt=json.dumps(GRAPH), parameters=BLOCK)) == (READ, {}, ())
+    assert read_picture(png(itxt=True, prompt=json.dumps(GRAPH), parameters=BLOCK)) == (
+        READ,
+        {},
+        (),
+    )
 
 
 def test_of_several_samplers_the_one_that_starts_from_noise_is_read() -> None:
@@ -274,7 +315,9 @@ def test_of_several_samplers_the_one_that_starts_from_noise_is_read() -> None:
 
 
 @pytest.mark.parametrize("program", ["ComfyUI", "InvokeAI 1", "InvokeAI 2"])
-def test_without_sd_parsers_the_program_is_named(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_sd_parsers_the_program_is_named(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "sd_parsers.parsers", None)
     name = program.partition(" ")[0]
     told = rf"^this picture was made by {name}, whose settings are read by .* pip install 'sdkit-notebooks\[foreign\]'"
@@ -287,7 +330,10 @@ def test_without_sd_parsers_the_program_is_named(program: str, monkeypatch: pyte
     [
         ("ComfyUI", {"prompt": '{"3": {"class_type"'}),
         ("ComfyUI", {"workflow": '{"nodes": []}'}),
-        ("ComfyUI", {"prompt": json.dumps({str(i): {"class_type": "A", "inputs": {}} for i in range(601)})}),
+        (
+            "ComfyUI",
+            {"prompt": json.dumps({str(i): {"class_type": "A", "inputs": {}} for i in range(601)})},
+        ),
         ("Fooocus", {"parameters": '{"prompt": "a', "fooocus_scheme": "fooocus"}),
         ("InvokeAI", {"invokeai_metadata": "{"}),
         ("InvokeAI", {"Dream": "a fox"}),
@@ -295,17 +341,31 @@ def test_without_sd_parsers_the_program_is_named(program: str, monkeypatch: pyte
         ("NovelAI", {"Software": "NovelAI", "Comment": "{"}),
     ],
 )
-def test_damaged_settings_of_a_known_program_are_refused_by_its_name(program: str, chunks: dict[str, str]) -> None:
+def test_damaged_settings_of_a_known_program_are_refused_by_its_name(
+    program: str, chunks: dict[str, str]
+) -> None:
     with pytest.raises(
-        BadPicture, match=rf"^this picture was made by {program}, but its settings cannot be read: pass"
+        BadPicture,
+        match=rf"^this picture was made by {program}, but its settings cannot be read: pass",
     ):
         read_picture(png(**chunks))
 
 
 def test_one_bad_value_in_json_costs_only_itself() -> None:
-    params = {**SWARM["sui_image_params"], "seed": [1, 2], "steps": "8.0", "cfgscale": {"a": 1}, "prompt": "\ud83e fox"}
+    params = {
+        **SWARM["sui_image_params"],
+        "seed": [1, 2],
+        "steps": "8.0",
+        "cfgscale": {"a": 1},
+        "prompt": "\ud83e fox",
+    }
     settings, extra, notes = read_picture(png(parameters=json.dumps({"sui_image_params": params})))
-    assert (settings.prompt, settings.steps, settings.seed, settings.guidance_scale) == ("? fox", 8, 0, None)
+    assert (settings.prompt, settings.steps, settings.seed, settings.guidance_scale) == (
+        "? fox",
+        8,
+        0,
+        None,
+    )
     assert (extra["Seed"], extra["CFG scale"]) == ("[1, 2]", '{"a": 1}')
     assert "half a character in the prompt was replaced by '?'" in notes
 
@@ -370,7 +430,11 @@ def mutated(text: str, chance: random.Random) -> str:
         start = chance.randint(0, len(text))
         end = min(len(text), start + chance.choice([0, 1, 1, 3, 10, 60]))
         part = text[start:end]
-        text = text[:start] + chance.choice([*odd, "", part * 2, part.upper(), part[::-1]]) + text[end:]
+        text = (
+            text[:start]
+            + chance.choice([*odd, "", part * 2, part.upper(), part[::-1]])
+            + text[end:]
+        )
     return text
 
 
@@ -396,7 +460,9 @@ def test_any_mutated_text_is_read_or_refused_in_one_sentence() -> None:
         chance = random.Random(number)
         name, text = seeds[number % len(seeds)]
         text = mutated(text, chance)
-        raw = text.encode(chance.choice(["utf-8", "utf-16-le", "utf-16-be", "cp1252", "cp932"]), errors="replace")
+        raw = text.encode(
+            chance.choice(["utf-8", "utf-16-le", "utf-16-be", "cp1252", "cp932"]), errors="replace"
+        )
         label = chance.choice([b"UNICODE\0", b"ASCII\0\0\0", b"JIS\0\0\0\0\0", bytes(8), b""])
         pictures = [
             lambda: png(itxt=True, Software="NovelAI", **{name: text}),  # noqa: B023 - called in this round

@@ -25,7 +25,11 @@ def quick(pipe, prompt=PROMPT, **options):
 
 
 def bare(pipe, seed=7, **options):
-    arguments = {"num_inference_steps": 3, "guidance_scale": 4.0, "generator": torch.Generator().manual_seed(seed)}
+    arguments = {
+        "num_inference_steps": 3,
+        "guidance_scale": 4.0,
+        "generator": torch.Generator().manual_seed(seed),
+    }
     return pipe(PROMPT, **{**arguments, **options}).images[0]
 
 
@@ -38,7 +42,9 @@ def test_picture_is_diffusers_own_to_the_bit(pocket):
 
 def test_no_extra_call_of_the_unet_and_text_only_once(pocket):
     calls = {"unet": 0}
-    handle = pocket.unet.register_forward_hook(lambda *_: calls.__setitem__("unet", calls["unet"] + 1))
+    handle = pocket.unet.register_forward_hook(
+        lambda *_: calls.__setitem__("unet", calls["unet"] + 1)
+    )
     try:
         quick(pocket, steps=5)
     finally:
@@ -111,7 +117,11 @@ def test_every_scheduler_makes_a_picture_and_the_own_one_comes_back(pocket, name
 
 def test_schedulers_agree_when_steps_are_many(pocket):
     """Deterministic solvers solve the same equation, so with many steps they end near one picture."""
-    plain = {"steps": 40, "seed": 2, "guidance_scale": 1.0}  # guidance would make the equation stiff
+    plain = {
+        "steps": 40,
+        "seed": 2,
+        "guidance_scale": 1.0,
+    }  # guidance would make the equation stiff
     reference = quick(pocket, **plain).latents
     for name in ("euler", "dpm++", "unipc", "heun", "lms", "pndm", "dpm++_karras"):
         other = quick(pocket, **plain, scheduler=name).latents
@@ -148,7 +158,9 @@ def test_inpainting_keeps_what_the_mask_keeps(pocket):
     source = quick(pocket, "a house in a meadow", steps=10).image
     mask = Image.new("L", source.size)
     mask.paste(255, (0, 0, 32, 64))
-    made = generate(pocket, "a cat", image=source, mask=mask, strength=0.9, steps=10, progress=False)
+    made = generate(
+        pocket, "a cat", image=source, mask=mask, strength=0.9, steps=10, progress=False
+    )
     assert (pixels(made.image)[:, 32:] == pixels(source)[:, 32:]).all()
     assert (pixels(made.image)[:, :32] != pixels(source)[:, :32]).any()
     assert made.settings.task == "inpainting"
@@ -184,7 +196,10 @@ def test_slerp_against_the_closed_form():
 def test_on_step_sees_every_step_and_a_preview(pocket):
     seen = []
     quick(
-        pocket, on_step=lambda step, total, decode: seen.append((step, total, decode().size, decode(exact=False).size))
+        pocket,
+        on_step=lambda step, total, decode: seen.append(
+            (step, total, decode().size, decode(exact=False).size)
+        ),
     )
     assert seen == [(step, 3, (64, 64), (64, 64)) for step in (1, 2, 3)]
 
@@ -218,7 +233,9 @@ def test_three_threads_on_one_pipeline(pocket):
         t.start()
     for t in threads:
         t.join()
-    assert all((pixels(a.image) == pixels(b.image)).all() for a, b in zip(alone, together, strict=True))
+    assert all(
+        (pixels(a.image) == pixels(b.image)).all() for a, b in zip(alone, together, strict=True)
+    )
 
 
 def test_global_chance_is_not_touched(pocket):
@@ -248,7 +265,9 @@ def test_a_flagged_picture_says_so(tiny):
 
     tiny.run_safety_checker = checker
     made = quick(tiny, "a cat", seed=4)
-    assert made.notes == ("The model's safety checker flagged this picture (seed 4) and blanked it.",)
+    assert made.notes == (
+        "The model's safety checker flagged this picture (seed 4) and blanked it.",
+    )
 
 
 def test_remembered_text_is_forgotten_when_weights_change(tiny):
@@ -334,4 +353,6 @@ def test_a_saved_picture_makes_itself_again(pocket, tmp_path):
     made = quick(pocket, seed=21)
     back = sdkit.load_result(made.save(tmp_path / "car.png"))
     assert back.settings == made.settings
-    assert (pixels(generate(pocket, back.settings, progress=False).image) == pixels(back.image)).all()
+    assert (
+        pixels(generate(pocket, back.settings, progress=False).image) == pixels(back.image)
+    ).all()

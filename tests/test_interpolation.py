@@ -25,7 +25,9 @@ def pixels(image):
 
 
 def walk(pipe, keyframes=("a cat", "a dog"), **options):
-    return sdkit.interpolate(pipe, list(keyframes), **{"steps": 2, "frames": 5, "progress": False, **options})
+    return sdkit.interpolate(
+        pipe, list(keyframes), **{"steps": 2, "frames": 5, "progress": False, **options}
+    )
 
 
 def quick(pipe, prompt, **options):
@@ -54,7 +56,9 @@ def counted(tiny):
 # -- frames ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"scheduler": "euler"}, {"negative_prompt": "blue"}, {"guidance_scale": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"scheduler": "euler"}, {"negative_prompt": "blue"}, {"guidance_scale": 1}]
+)
 def test_keyframes_are_the_pictures_of_generate_to_the_bit(tiny, options):
     made = walk(tiny, seeds=[3, 8], pacing="linear", batch_size=1, **options)
     for n, (prompt, seed) in enumerate([("a cat", 3), ("a dog", 8)]):
@@ -63,8 +67,12 @@ def test_keyframes_are_the_pictures_of_generate_to_the_bit(tiny, options):
 
 def test_keyframes_of_ancestral_solvers_and_of_variations_too(tiny):
     made = walk(tiny, scheduler="euler_a", batch_size=1, seeds=[3, 3])
-    assert (pixels(made[0]) == pixels(quick(tiny, "a cat", seed=3, scheduler="euler_a").image)).all()
-    drafts = sdkit.variations(tiny, Settings("a cat", steps=2), count=2, progress=False, batch_size=1)
+    assert (
+        pixels(made[0]) == pixels(quick(tiny, "a cat", seed=3, scheduler="euler_a").image)
+    ).all()
+    drafts = sdkit.variations(
+        tiny, Settings("a cat", steps=2), count=2, progress=False, batch_size=1
+    )
     between = walk(tiny, drafts, batch_size=1)
     assert (pixels(between[0]) == pixels(drafts.images[0])).all()
     assert (pixels(between[-1]) == pixels(drafts.images[1])).all()
@@ -86,7 +94,9 @@ def test_keyframes_of_image_to_image_and_what_lies_between(tiny):
 def test_a_frame_is_a_pure_function_of_its_recipe(tiny):
     made = walk(tiny, seeds=[1, 2], pacing="linear")
     recipe = made.plan.recipe((0.25,))
-    travelled = dataclasses.replace(recipe, corners=tuple(Settings.from_json(s.to_json()) for s in recipe.corners))
+    travelled = dataclasses.replace(
+        recipe, corners=tuple(Settings.from_json(s.to_json()) for s in recipe.corners)
+    )
     again = render(tiny, [travelled])[0]
     assert np.abs(pixels(again.image) - pixels(made[1])).max() <= 1
     assert again.latents == pytest.approx(made.latents[1].astype(np.float32), abs=1e-2)
@@ -94,12 +104,21 @@ def test_a_frame_is_a_pure_function_of_its_recipe(tiny):
 
 def test_words_noise_and_guidance_all_move(tiny):
     base = Settings("a cat", seed=1, guidance_scale=3)
-    for other in (base.replace(prompt="a dog"), base.replace(seed=2), base.replace(guidance_scale=7)):
+    for other in (
+        base.replace(prompt="a dog"),
+        base.replace(seed=2),
+        base.replace(guidance_scale=7),
+    ):
         made = walk(tiny, [base, other], frames=3, pacing="linear", words="lerp")
         assert all((pixels(made[n]) != pixels(made[n + 1])).any() for n in (0, 1))
-    recipe = walk(tiny, [base, base.replace(guidance_scale=7)], frames=5, pacing="linear").plan.recipe((0.25,))
+    recipe = walk(
+        tiny, [base, base.replace(guidance_scale=7)], frames=5, pacing="linear"
+    ).plan.recipe((0.25,))
     assert recipe.settings.guidance_scale == 4
-    assert walk(tiny, [base, base], frames=3).plan.recipe((0.3,)).settings.guidance_scale == base.guidance_scale
+    assert (
+        walk(tiny, [base, base], frames=3).plan.recipe((0.3,)).settings.guidance_scale
+        == base.guidance_scale
+    )
 
 
 def test_a_batch_makes_the_same_frames_as_one_by_one(tiny):
@@ -121,10 +140,19 @@ def tiny_xl(tiny):
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     ends = {"bos_token_id": len(tiny.tokenizer) - 2, "eos_token_id": len(tiny.tokenizer) - 1}
     config = CLIPTextConfig(
-        vocab_size=len(tiny.tokenizer), max_position_embeddings=32, projection_dim=16, **size, **ends
+        vocab_size=len(tiny.tokenizer),
+        max_position_embeddings=32,
+        projection_dim=16,
+        **size,
+        **ends,
     )
     unet = UNet2DConditionModel(
         sample_size=16, block_out_channels=(16, 32), layers_per_block=1, norm_num_groups=8, cross_attention_dim=32,
@@ -147,7 +175,14 @@ def tiny_xl(tiny):
 @pytest.mark.parametrize("pacing", ["even", "linear", "ease"])
 def test_no_keyframe_is_made_twice_and_no_text_encoded_twice(counted, pacing):
     pipe, counts = counted
-    made = walk(pipe, ["a cat", "a dog", "a cat", "a fox"], seeds=[1, 2, 3, 4], frames=11, steps=3, pacing=pacing)
+    made = walk(
+        pipe,
+        ["a cat", "a dog", "a cat", "a fox"],
+        seeds=[1, 2, 3, 4],
+        frames=11,
+        steps=3,
+        pacing=pacing,
+    )
     assert len(made) == 11
     assert counts["unet"] == 2 * 3 * 11  # both halves of guidance
     assert counts["texts"] == 4  # three prompts and the empty negative one
@@ -181,8 +216,22 @@ def test_a_pace_that_stands_still_makes_no_frame_twice(counted):
 def test_linear_walks_and_loops_and_steps_by_segment(tiny):
     keys = ["a cat", "a dog", "a fox"]
     assert [p[0] for p in walk(tiny, keys, pacing="linear").places] == [0, 0.5, 1, 1.5, 2]
-    assert [p[0] for p in walk(tiny, keys, pacing="linear", frames=6, loop=True).places] == [0, 0.5, 1, 1.5, 2, 2.5]
-    assert [p[0] for p in walk(tiny, keys, pacing="linear", frames=[1, 4]).places] == [0, 1, 1.25, 1.5, 1.75, 2]
+    assert [p[0] for p in walk(tiny, keys, pacing="linear", frames=6, loop=True).places] == [
+        0,
+        0.5,
+        1,
+        1.5,
+        2,
+        2.5,
+    ]
+    assert [p[0] for p in walk(tiny, keys, pacing="linear", frames=[1, 4]).places] == [
+        0,
+        1,
+        1.25,
+        1.5,
+        1.75,
+        2,
+    ]
     assert [p[0] for p in walk(tiny, pacing=lambda t: t**2, frames=3).places] == [0, 0.25, 1]
     by_segment = [p[0] for p in walk(tiny, keys, frames=[1, 4]).places]
     assert len(by_segment) == 6
@@ -216,7 +265,9 @@ def test_smoothness_is_the_variation_of_neighbour_distances(tiny):
 
 
 def test_circular_noise_comes_back_and_moves_between_equal_keyframes(tiny):
-    made = walk(tiny, ["a cat", "a cat"], noise="circle", loop=True, frames=4, pacing="linear", batch_size=1)
+    made = walk(
+        tiny, ["a cat", "a cat"], noise="circle", loop=True, frames=4, pacing="linear", batch_size=1
+    )
     assert (pixels(made[0]) == pixels(quick(tiny, "a cat").image)).all()
     assert all((pixels(made[n]) != pixels(made[n - 1])).any() for n in range(4))
     turned = [made.plan.recipe(p).circle for p in made.places]
@@ -226,14 +277,25 @@ def test_circular_noise_comes_back_and_moves_between_equal_keyframes(tiny):
 
 def test_a_scrubber_has_the_whole_way_after_the_first_batch(tiny):
     seen = []
-    walk(tiny, frames=17, pacing="linear", batch_size=8, on_frame=lambda w: seen.append([p[0] for p in w.places]))
+    walk(
+        tiny,
+        frames=17,
+        pacing="linear",
+        batch_size=8,
+        on_frame=lambda w: seen.append([p[0] for p in w.places]),
+    )
     assert seen[0] == [0, 0.25, 0.5, 0.75, 1]
     assert len(seen[-1]) == 17
 
 
 def test_results_settings_and_words_mix(tiny):
     made = walk(tiny, ["a cat", Settings("a dog", seed=4), quick(tiny, "a fox", seed=5, count=2)])
-    assert [(s.prompt, s.seed) for s in made.keyframes] == [("a cat", 0), ("a dog", 4), ("a fox", 5), ("a fox", 6)]
+    assert [(s.prompt, s.seed) for s in made.keyframes] == [
+        ("a cat", 0),
+        ("a dog", 4),
+        ("a fox", 5),
+        ("a fox", 6),
+    ]
     assert all(s.steps == 2 and s.width == 32 and s.model for s in made.keyframes)
 
 
@@ -242,7 +304,9 @@ def test_results_settings_and_words_mix(tiny):
 
 def test_a_grid_joins_four_corners(tiny):
     corners = [[Settings("a cat", seed=1), "a dog"], ["a fox", Settings("a house", seed=4)]]
-    grid = sdkit.interpolate_grid(tiny, corners, shape=(3, 4), steps=2, batch_size=1, progress=False)
+    grid = sdkit.interpolate_grid(
+        tiny, corners, shape=(3, 4), steps=2, batch_size=1, progress=False
+    )
     assert len(grid) == 12
     for row, column, s in ((0, 0, corners[0][0]), (-1, -1, corners[1][1])):
         assert (pixels(grid[row, column]) == pixels(quick(tiny, s).image)).all()
@@ -278,7 +342,13 @@ def test_a_stopped_walk_keeps_its_frames_and_goes_on(counted, tmp_path, error, p
         if len(w) >= 8:
             raise error("stop")
 
-    options = {"frames": 12, "seeds": [1, 2], "pacing": pacing, "folder": tmp_path / "w", "batch_size": 3}
+    options = {
+        "frames": 12,
+        "seeds": [1, 2],
+        "pacing": pacing,
+        "folder": tmp_path / "w",
+        "batch_size": 3,
+    }
     with pytest.raises(error) as stopped:
         walk(pipe, on_frame=stop, **options)
     part = sdkit.Walk(tmp_path / "w")
@@ -331,7 +401,12 @@ def test_the_folder_holds_one_picture_a_frame_and_the_plan(tiny, tmp_path):
 
 
 def test_plans_survive_json(tiny):
-    for options in ({}, {"pacing": "ease"}, {"loop": True, "noise": "circle"}, {"boomerang": True, "frames": [3]}):
+    for options in (
+        {},
+        {"pacing": "ease"},
+        {"loop": True, "noise": "circle"},
+        {"boomerang": True, "frames": [3]},
+    ):
         plan = walk(tiny, **options).plan
         assert Route.from_json(json.dumps(plan.to_dict())) == plan
 
@@ -348,7 +423,9 @@ def test_frames_are_found_by_number_and_by_share(tiny):
     assert (pixels(made[0.0]) == pixels(made[0])).all()
     assert (pixels(made[0.26]) == pixels(made[1])).all()
     assert (pixels(made[1.0]) == pixels(made[-1])).all()
-    assert [(pixels(a) == pixels(b)).all() for a, b in zip(made[1:3], [made[1], made[2]], strict=True)] == [True, True]
+    assert [
+        (pixels(a) == pixels(b)).all() for a, b in zip(made[1:3], [made[1], made[2]], strict=True)
+    ] == [True, True]
     for wrong in (5, -6, 1.5, float("nan"), (0, 0)):
         with pytest.raises(IndexError):
             made[wrong]
@@ -379,7 +456,9 @@ def test_films_hold_every_frame_there_and_back(tiny, tmp_path, boomerang, count)
     made = walk(tiny, frames=6, seeds=[1, 2], boomerang=boomerang)
     with av.open(str(made.save(tmp_path / "w.mp4", progress=False))) as film:
         assert sum(1 for _ in film.decode(video=0)) == count
-    with Image.open(made.save(tmp_path / "w.webp", boomerang=not boomerang, progress=False)) as film:
+    with Image.open(
+        made.save(tmp_path / "w.webp", boomerang=not boomerang, progress=False)
+    ) as film:
         assert film.n_frames == 16 - count
 
 
@@ -409,7 +488,10 @@ def test_films_hold_every_frame_there_and_back(tiny, tmp_path, boomerang, count)
         ({"batch_size": 0}, "batch_size is 0"),
         ({"scheduler": "euler_a", "seeds": [1, 2]}, "draws fresh noise at every step"),
         ({"stepz": 3}, "stepz"),
-        ({"keyframes": [Settings("a", task="image-to-image"), "b"]}, "give the picture they start from"),
+        (
+            {"keyframes": [Settings("a", task="image-to-image"), "b"]},
+            "give the picture they start from",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence_before_anything_is_made(counted, tmp_path, options, sentence):
@@ -438,7 +520,10 @@ def test_pipelines_that_take_no_encodings_are_refused(tiny):
     class Flow:
         def __call__(self, prompt): ...
 
-    with pytest.raises(InvalidSettings, match="takes text encodings and noise from outside, and Flow is not known to"):
+    with pytest.raises(
+        InvalidSettings,
+        match="takes text encodings and noise from outside, and Flow is not known to",
+    ):
         walk(Flow())
 
 
@@ -449,7 +534,11 @@ def test_a_folder_of_something_else_is_left_as_it_is(tiny, tmp_path):
     (tmp_path / "file").write_text("words")
     before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
     for folder, options, sentence in (
-        ("w", {"seeds": [5, 6]}, "holds another walk \\(2 keyframes, 'a cat' → 'a dog'\\); choose a new folder"),
+        (
+            "w",
+            {"seeds": [5, 6]},
+            "holds another walk \\(2 keyframes, 'a cat' → 'a dog'\\); choose a new folder",
+        ),
         ("mine", {}, "holds other files \\('thesis.txt' …\\)"),
         ("file", {}, "is a file"),
         ("none/w", {}, "There is no folder"),
@@ -460,7 +549,9 @@ def test_a_folder_of_something_else_is_left_as_it_is(tiny, tmp_path):
     assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(counted, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_written_is_told_before_the_first_step(
+    counted, tmp_path, monkeypatch
+):
     from pathlib import Path
 
     pipe, counts = counted
@@ -503,7 +594,9 @@ def test_recipes_are_plain_data():
 
 def test_a_folder_is_gone_on_with_whatever_is_known_about_the_runs(tmp_path):
     ends = (Settings("a cat", steps=2), Settings("a dog", steps=2))
-    told = tuple(s.replace(memory="VAE tiling (512)", version="9", licence="MIT", strength=0.9) for s in ends)
+    told = tuple(
+        s.replace(memory="VAE tiling (512)", version="9", licence="MIT", strength=0.9) for s in ends
+    )
     FrameFolder.begin(Route(ends, (3,), "linear"), tmp_path)
     assert FrameFolder.begin(Route(told, (3,), "linear"), tmp_path).plan.keyframes == told
     with pytest.raises(CannotSave, match="another walk"):

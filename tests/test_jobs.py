@@ -79,7 +79,12 @@ def test_while_requests_stream_in_the_run_goes_on_and_shows_its_picture():
     worker.submit("second")
     gate.go.set()
     assert worker.join(PATIENCE)
-    assert panel.events == [("start", "first"), ("done", "first"), ("start", "second"), ("done", "second")]
+    assert panel.events == [
+        ("start", "first"),
+        ("done", "first"),
+        ("start", "second"),
+        ("done", "second"),
+    ]
 
 
 def test_a_request_after_which_none_follows_stops_the_run_at_once():
@@ -91,7 +96,12 @@ def test_a_request_after_which_none_follows_stops_the_run_at_once():
     worker.submit("last", settled=True)
     gate.go.set()
     assert worker.join(PATIENCE)
-    assert panel.events == [("start", "first"), ("stopped", "first"), ("start", "last"), ("done", "last")]
+    assert panel.events == [
+        ("start", "first"),
+        ("stopped", "first"),
+        ("start", "last"),
+        ("done", "last"),
+    ]
 
 
 def test_a_drag_is_paced_and_a_pause_ends_it():
@@ -100,7 +110,11 @@ def test_a_drag_is_paced_and_a_pause_ends_it():
     for request in range(5):
         worker.submit(request)
     assert worker.join(PATIENCE)
-    assert panel.shown == ("done", 4, 4)  # due after `settle`, though `pace` would have it wait for an hour
+    assert panel.shown == (
+        "done",
+        4,
+        4,
+    )  # due after `settle`, though `pace` would have it wait for an hour
     assert worker.runs <= 2
 
 
@@ -131,7 +145,11 @@ def test_stop_ends_a_run_at_its_next_step_and_shows_nothing():
 def test_a_run_that_ends_although_stopped_is_not_shown_but_remembered():
     panel, gate = Panel(), Gate()
     cache = Cache(10, lambda _: 1)
-    worker = Worker(lambda request, _: (gate.at_step.set(), gate.go.wait(PATIENCE), request)[2], panel, cache=cache)
+    worker = Worker(
+        lambda request, _: (gate.at_step.set(), gate.go.wait(PATIENCE), request)[2],
+        panel,
+        cache=cache,
+    )
     worker.submit(1)
     assert gate.at_step.wait(PATIENCE)
     worker.cancel()
@@ -253,7 +271,11 @@ def _round(seed):
         return number
 
     worker = Worker(
-        work, panel, cache=Cache(3, lambda _: 1) if cached else None, settle=chance.choice([0, 0, 1e-4]), pace=0
+        work,
+        panel,
+        cache=Cache(3, lambda _: 1) if cached else None,
+        settle=chance.choice([0, 0, 1e-4]),
+        pace=0,
     )
     last = None
     for number in range(chance.randrange(1, 12)):
@@ -273,8 +295,12 @@ def _round(seed):
         assert worker.runs == 0 or panel.shown == shown, f"seed {seed}: shown although stopped"
     else:
         kind, request, _ = panel.shown
-        assert (kind, request) == ("failed" if last[2] else "done", last), f"seed {seed}: not the last request"
-        assert (worker.error is not None) == (last[2]), f"seed {seed}: the error is not the last run's"
+        assert (kind, request) == ("failed" if last[2] else "done", last), (
+            f"seed {seed}: not the last request"
+        )
+        assert (worker.error is not None) == (last[2]), (
+            f"seed {seed}: the error is not the last run's"
+        )
 
 
 def test_a_thousand_random_stories():

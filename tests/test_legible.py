@@ -54,7 +54,9 @@ def test_what_can_be_shown_stays():
 
 @pytest.mark.parametrize("encoding", OLD[:3])
 def test_a_plan_and_a_command_print_on_an_old_terminal(tmp_path, encoding):
-    code = "import sdkit; from sdkit.pictures.legible import say; print(sdkit.plan()); say('Ж → 中')"
+    code = (
+        "import sdkit; from sdkit.pictures.legible import say; print(sdkit.plan()); say('Ж → 中')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONIOENCODING": encoding, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, check=False
     )  # fmt: skip

@@ -83,7 +83,9 @@ def test_sheets_with_titles_of_any_script(tiny):
         sheet = Gallery([(text, picture)]).sheet()
         assert sheet.height == plain.height
         assert np.asarray(sheet.convert("L"))[66:].min() < 160, text
-    grid = sdkit.sweep(tiny, "a cat", x={"prompt": ["кот", "猫 🦊"]}, y={"seed": [1, 2]}, steps=1, progress=False)
+    grid = sdkit.sweep(
+        tiny, "a cat", x={"prompt": ["кот", "猫 🦊"]}, y={"seed": [1, 2]}, steps=1, progress=False
+    )
     assert grid.sheet().width <= 800
 
 

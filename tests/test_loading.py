@@ -112,7 +112,9 @@ def test_a_single_file_in_original_naming(family, tmp_path):
     made.save_pretrained(tmp_path / "folder")
     loaded = sdkit.load(file, config=tmp_path / "folder", device="cpu")
     assert type(loaded) is type(made)
-    assert loaded.scheduler.config.get("prediction_type") == made.scheduler.config.get("prediction_type")
+    assert loaded.scheduler.config.get("prediction_type") == made.scheduler.config.get(
+        "prediction_type"
+    )
     for part, network in made.components.items():
         if isinstance(network, torch.nn.Module):
             before, after = network.state_dict(), getattr(loaded, part).state_dict()
@@ -124,21 +126,34 @@ def test_a_single_file_in_original_naming(family, tmp_path):
     assert (r.settings.model, r.settings.revision) == ("merged.safetensors", None)
 
 
-@pytest.mark.parametrize("kept", ["model.diffusion_model.", "model.diffusion_model. first_stage_model."])
+@pytest.mark.parametrize(
+    "kept", ["model.diffusion_model.", "model.diffusion_model. first_stage_model."]
+)
 def test_a_transformer_alone_is_told(kept, tmp_path):
     made = sd3()
     made.save_pretrained(tmp_path / "folder")
-    weights = {name: value for name, value in original(made).items() if name.startswith(tuple(kept.split()))}
+    weights = {
+        name: value
+        for name, value in original(made).items()
+        if name.startswith(tuple(kept.split()))
+    }
     save_file(weights, tmp_path / "only.safetensors")
-    with pytest.raises(ModelNotFound, match=r"lacks parts of a pipeline .* load a diffusers folder or a hub id"):
+    with pytest.raises(
+        ModelNotFound, match=r"lacks parts of a pipeline .* load a diffusers folder or a hub id"
+    ):
         sdkit.load(tmp_path / "only.safetensors", config=tmp_path / "folder", device="cpu")
 
 
 def test_a_transformer_of_flux_alone_is_told(tmp_path):
     FAMILIES["flux"]().save_pretrained(tmp_path / "folder")
     names = ("img_attn.norm.key_norm.scale", "img_attn.qkv.weight")
-    save_file({f"double_blocks.0.{name}": torch.zeros(3072) for name in names}, tmp_path / "flux1.safetensors")
-    with pytest.raises(ModelNotFound, match=r"lacks parts of a pipeline .* load a diffusers folder or a hub id"):
+    save_file(
+        {f"double_blocks.0.{name}": torch.zeros(3072) for name in names},
+        tmp_path / "flux1.safetensors",
+    )
+    with pytest.raises(
+        ModelNotFound, match=r"lacks parts of a pipeline .* load a diffusers folder or a hub id"
+    ):
         sdkit.load(tmp_path / "flux1.safetensors", config=tmp_path / "folder", device="cpu")
 
 
@@ -150,15 +165,21 @@ def test_a_single_file_needs_the_configuration_only(pipe, folder, tmp_path):
     np.testing.assert_array_equal(latents(loaded), latents(pipe))
 
 
-def test_a_single_file_takes_its_familys_configuration_from_the_hubs_cache(pipe, folder, offline, tmp_path):
+def test_a_single_file_takes_its_familys_configuration_from_the_hubs_cache(
+    pipe, folder, offline, tmp_path
+):
     save_file(original(pipe), tmp_path / "merged.safetensors")
     cached(offline, folder, name="stable-diffusion-v1-5/stable-diffusion-v1-5")
-    np.testing.assert_array_equal(latents(sdkit.load(tmp_path / "merged.safetensors", device="cpu")), latents(pipe))
+    np.testing.assert_array_equal(
+        latents(sdkit.load(tmp_path / "merged.safetensors", device="cpu")), latents(pipe)
+    )
 
 
 @pytest.mark.parametrize("family", SINGLE)
 def test_a_single_file_without_configuration_says_what_to_give(family, offline, tmp_path):
-    with pytest.raises(ModelNotFound, match="holds weights only: the configuration and tokenizer") as told:
+    with pytest.raises(
+        ModelNotFound, match="holds weights only: the configuration and tokenizer"
+    ) as told:
         sdkit.load(written(SINGLE[family](), tmp_path), device="cpu")
     assert "pass config= with a diffusers folder of the same family" in str(told.value)
 
@@ -168,9 +189,16 @@ def test_the_half_precision_variant(pipe, folder, tmp_path):
     sd15().to(torch.float16).save_pretrained(half, variant="fp16")
     loaded = sdkit.load(half, variant="fp16", device="cpu")
     expected = pipe.unet.conv_in.weight.half().float()
-    assert torch.equal(loaded.unet.conv_in.weight, expected)  # halved on the disk, whole on a processor
-    assert sdkit.load(half, variant="fp16", dtype=torch.float16, device="cpu").unet.dtype == torch.float16
-    with pytest.raises(ModelNotFound, match="comes as variant 'fp16' only; load it with variant='…'"):
+    assert torch.equal(
+        loaded.unet.conv_in.weight, expected
+    )  # halved on the disk, whole on a processor
+    assert (
+        sdkit.load(half, variant="fp16", dtype=torch.float16, device="cpu").unet.dtype
+        == torch.float16
+    )
+    with pytest.raises(
+        ModelNotFound, match="comes as variant 'fp16' only; load it with variant='…'"
+    ):
         sdkit.load(half)
     with pytest.raises(ModelNotFound, match="offers no variant 'fp16' but none; leave variant out"):
         sdkit.load(folder, variant="fp16")
@@ -227,7 +255,9 @@ def test_textual_inversion_through_diffusers_own_loader(folder, tmp_path):
     loaded.load_textual_inversion(tmp_path / "toy.safetensors", use_safetensors=True)
     number = loaded.tokenizer.convert_tokens_to_ids("<toy>")
     assert torch.equal(loaded.text_encoder.get_input_embeddings().weight[number], vector)
-    np.testing.assert_array_equal(latents(loaded, seed=4), before)  # other words mean what they meant
+    np.testing.assert_array_equal(
+        latents(loaded, seed=4), before
+    )  # other words mean what they meant
     with_word = sdkit.generate(loaded, "a <toy>", **QUICK)
     assert np.abs(with_word.latents - latents(loaded)).max() > 1e-4
 
@@ -236,7 +266,9 @@ def test_stable_diffusion_1_5_has_the_published_number_of_parameters():
     from accelerate import init_empty_weights
     from diffusers import UNet2DConditionModel
 
-    with init_empty_weights():  # the configuration that was published, on the device that holds no values
+    with (
+        init_empty_weights()
+    ):  # the configuration that was published, on the device that holds no values
         unet = UNet2DConditionModel(
             sample_size=64,
             cross_attention_dim=768,
@@ -253,6 +285,8 @@ def test_a_part_of_another_model_is_told(folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
     config = json.loads((broken / "unet" / "config.json").read_text())
-    (broken / "unet" / "config.json").write_text(json.dumps({**config, "block_out_channels": [16, 64]}))
+    (broken / "unet" / "config.json").write_text(
+        json.dumps({**config, "block_out_channels": [16, 64]})
+    )
     with pytest.raises(ModelNotFound, match="damaged, cut short or of another model"):
         sdkit.load(broken)

@@ -32,7 +32,9 @@ def pixels(result):
 
 
 def make(pipe, prompt="a cat", **changes):
-    return sdkit.generate(pipe, prompt, **{"steps": 1, "width": 32, "height": 32, "progress": False} | changes)
+    return sdkit.generate(
+        pipe, prompt, **{"steps": 1, "width": 32, "height": 32, "progress": False} | changes
+    )
 
 
 @pytest.fixture
@@ -79,8 +81,12 @@ def test_sizes_of_a_folder_are_those_of_the_loaded_parts(folder):
 def test_variants_and_shards_are_counted_once(folder):
     (one,) = [p for p in measure("folder", str(folder)) if p.name == "unet"]
     whole = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    published.write_header(folder / "unet" / "diffusion_pytorch_model.fp16.safetensors", {"a": torch.empty(7)})
-    assert [p.floats for p in measure("folder", str(folder), variant="fp16") if p.name == "unet"] == [7]
+    published.write_header(
+        folder / "unet" / "diffusion_pytorch_model.fp16.safetensors", {"a": torch.empty(7)}
+    )
+    assert [
+        p.floats for p in measure("folder", str(folder), variant="fp16") if p.name == "unet"
+    ] == [7]
     assert [p.floats for p in measure("folder", str(folder)) if p.name == "unet"] == [one.floats]
     whole.unlink()
     for n, size in enumerate((3, 4)):
@@ -90,7 +96,8 @@ def test_variants_and_shards_are_counted_once(folder):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\x10\x00", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0[]", b'\x08\0\0\0\0\0\0\0{"a":1} ']
+    "content",
+    [b"", b"\x10\x00", b"\xff" * 20, b"\x02\0\0\0\0\0\0\0[]", b'\x08\0\0\0\0\0\0\0{"a":1} '],
 )
 def test_damaged_headers(tmp_path, content):
     (tmp_path / "cut.safetensors").write_bytes(content)
@@ -130,9 +137,13 @@ def test_the_hub_is_asked_for_headers_only(folder, monkeypatch):
 def test_a_hub_id_in_the_cache(folder, monkeypatch):
     import huggingface_hub as hub
 
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *args, **kwargs: str(folder / "model_index.json"))
+    monkeypatch.setattr(
+        hub, "try_to_load_from_cache", lambda *args, **kwargs: str(folder / "model_index.json")
+    )
     assert measure("hub", "a/b") == measure("folder", str(folder))
-    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()  # a download that stopped half-way
+    (
+        folder / "unet" / "diffusion_pytorch_model.safetensors"
+    ).unlink()  # a download that stopped half-way
     assert measure("hub", "a/b") is None
 
 
@@ -141,15 +152,21 @@ def test_single_files_are_split_into_their_parts(tmp_path, xl):
     tensors = {
         "model.diffusion_model.input_blocks.0.0.weight": torch.empty(320, 4, 3, 3, device="meta"),
         "first_stage_model.decoder.conv_in.weight": torch.empty(512, 4, 3, 3, device="meta"),
-        ("conditioner.embedders.0.x" if xl else "cond_stage_model.x"): torch.empty(10, device="meta"),
+        ("conditioner.embedders.0.x" if xl else "cond_stage_model.x"): torch.empty(
+            10, device="meta"
+        ),
         "model_ema.input_blocks": torch.empty(99, device="meta"),
     } | ({"conditioner.embedders.1.x": torch.empty(20, device="meta")} if xl else {})
     published.write_header(tmp_path / "one.safetensors", tensors)
     found = {p.name: p for p in measure("file", str(tmp_path / "one.safetensors"))}
-    assert {n: p.floats for n, p in found.items()} == {"unet": 320 * 36, "vae": 512 * 36, "text_encoder": 10} | (
-        {"text_encoder_2": 20} if xl else {}
+    assert {n: p.floats for n, p in found.items()} == {
+        "unet": 320 * 36,
+        "vae": 512 * 36,
+        "text_encoder": 10,
+    } | ({"text_encoder_2": 20} if xl else {})
+    assert found["unet"].config["block_out_channels"] == (
+        (320, 640, 1280) if xl else (320, 640, 1280, 1280)
     )
-    assert found["unet"].config["block_out_channels"] == ((320, 640, 1280) if xl else (320, 640, 1280, 1280))
 
 
 # -- the formulas ----------------------------------------------------------------------------------------------------
@@ -167,11 +184,15 @@ def unet_peak(kind, batch, rows, columns):
 
 
 def test_a_step_of_sd15_takes_what_the_formula_says():
-    assert unet_peak(published.SD15, 2, 64, 96) == pytest.approx(4 * denoising(published.SD15, 64, 96, 2), rel=1e-4)
+    assert unet_peak(published.SD15, 2, 64, 96) == pytest.approx(
+        4 * denoising(published.SD15, 64, 96, 2), rel=1e-4
+    )
 
 
 def test_a_step_of_sdxl_takes_a_little_less():
-    shallow = published.SDXL | {"transformer_layers_per_block": (1, 1, 1)}  # depth adds weights, not activations
+    shallow = published.SDXL | {
+        "transformer_layers_per_block": (1, 1, 1)
+    }  # depth adds weights, not activations
     assert 0.95 < unet_peak(shallow, 2, 64, 64) / (4 * denoising(published.SDXL, 64, 64, 2)) <= 1
 
 
@@ -179,13 +200,25 @@ def test_transformers_stay_below_the_formula():
     from diffusers import FluxTransformer2DModel, SD3Transformer2DModel
 
     with torch.device("meta"), flash_attention():
-        sd3 = SD3Transformer2DModel(**published.SD35 | {"num_layers": 2, "dual_attention_layers": (0,)})
+        sd3 = SD3Transformer2DModel(
+            **published.SD35 | {"num_layers": 2, "dual_attention_layers": (0,)}
+        )
         half = torch.empty(2)
-        peak = peak_of(sd3, torch.empty(2, 16, 128, 128), torch.empty(2, 333, 4096), torch.empty(2, 2048), half)
+        peak = peak_of(
+            sd3, torch.empty(2, 16, 128, 128), torch.empty(2, 333, 4096), torch.empty(2, 2048), half
+        )
         assert 0.6 < peak / (4 * denoising(published.SD35, 128, 128, 2)) <= 1
         flux = FluxTransformer2DModel(**published.FLUX | {"num_layers": 1, "num_single_layers": 1})
         one, ids = torch.empty(1), (torch.empty(4096, 3), torch.empty(512, 3))
-        peak = peak_of(flux, torch.empty(1, 4096, 64), torch.empty(1, 512, 4096), torch.empty(1, 768), one, *ids, one)
+        peak = peak_of(
+            flux,
+            torch.empty(1, 4096, 64),
+            torch.empty(1, 512, 4096),
+            torch.empty(1, 768),
+            one,
+            *ids,
+            one,
+        )
         assert 0.8 < peak / (4 * denoising(dict(flux.config), 128, 128, 1)) <= 1
 
 
@@ -239,13 +272,24 @@ def test_the_cheapest_way_that_fits_is_taken(card, checkpoints):
         assert found.way == (fitting or [found.considered[-1][0]])[0]
         assert found.fits == bool(fitting)
         chosen.append(found.way.offload)
-    assert chosen == ["nothing", "text encoders", "models", "layers", "all layers", "all layers"][: len(chosen)]
+    assert (
+        chosen
+        == ["nothing", "text encoders", "models", "layers", "all layers", "all layers"][
+            : len(chosen)
+        ]
+    )
 
 
 def test_larger_pictures_need_more(card, checkpoints):
-    peaks = [sdkit.plan(checkpoints["sd15"], width=side, height=side, memory="full").peak for side in (512, 768, 1024)]
+    peaks = [
+        sdkit.plan(checkpoints["sd15"], width=side, height=side, memory="full").peak
+        for side in (512, 768, 1024)
+    ]
     assert peaks == sorted(set(peaks))
-    assert sdkit.plan(checkpoints["sd15"], width=1024, height=512).decode == 2 * sdkit.plan(checkpoints["sd15"]).decode
+    assert (
+        sdkit.plan(checkpoints["sd15"], width=1024, height=512).decode
+        == 2 * sdkit.plan(checkpoints["sd15"]).decode
+    )
 
 
 def test_pictures_together(card, checkpoints):
@@ -280,12 +324,16 @@ def test_on_a_processor_everything_is_resident(folder):
     assert (found.name, found.way, found.sentence()) == ("pocket", Way(), "")
     assert "all resident" in str(found)
     assert sdkit.plan(folder, device="cpu", memory="low").way == Way()  # too small for tiles
-    assert sdkit.plan(folder, device="cpu", memory="low", width=1024, height=1024).way == Way(tiled=True)
+    assert sdkit.plan(folder, device="cpu", memory="low", width=1024, height=1024).way == Way(
+        tiled=True
+    )
 
 
 @pytest.mark.parametrize("asked", ["", "some", "0GB", "-1GB", "8", "GB", "1e9GB", 8])
 def test_memory_that_is_none(asked):
-    with pytest.raises(InvalidSettings, match='choose "auto", "full", "low" or a size such as "8GB"'):
+    with pytest.raises(
+        InvalidSettings, match='choose "auto", "full", "low" or a size such as "8GB"'
+    ):
         sdkit.load(memory=asked)
 
 
@@ -293,7 +341,9 @@ def test_a_plan_of_a_variant(tmp_path):
     pipe = families.sd15().to(torch.float16)
     pipe.save_pretrained(tmp_path / "half", variant="fp16")
     found = dict(sdkit.plan(tmp_path / "half", variant="fp16", device="cpu").parts)
-    assert found["unet"] == 4 * pipe.unet.num_parameters()  # a processor computes in single precision
+    assert (
+        found["unet"] == 4 * pipe.unet.num_parameters()
+    )  # a processor computes in single precision
 
 
 def test_plans_of_names_that_lead_nowhere():
@@ -319,7 +369,11 @@ def test_load_follows_its_plan(folder, capsys):
 
 def test_compile_compiles_the_denoiser(folder, monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *args, **kwargs: compiled.append((self, args, kwargs)))
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "compile",
+        lambda self, *args, **kwargs: compiled.append((self, args, kwargs)),
+    )
     pipe = sdkit.load(folder, device="cpu", compile=True)
     assert compiled == [(pipe.unet, (), {})]
     sdkit.load(folder, device="cpu")
@@ -350,15 +404,23 @@ def test_offloading_changes_no_picture_and_encodes_no_prompt_twice(family, what)
     assert np.array_equal(pixels(again)[0], expected)
     assert first.settings.memory == placement._NAMES[what]
     if family in {"sd15", "sdxl"}:
-        assert {str(c) for c in calls[moved:]} <= {"None", "()", "(None,)"}  # the pipeline hands on what it was given
+        assert {str(c) for c in calls[moved:]} <= {
+            "None",
+            "()",
+            "(None,)",
+        }  # the pipeline hands on what it was given
         with torch.no_grad():
             next(pipe.text_encoder.parameters()).mul_(3)
-        assert not np.array_equal(pixels(make(pipe))[0], expected)  # changed weights are never taken for known ones
+        assert not np.array_equal(
+            pixels(make(pipe))[0], expected
+        )  # changed weights are never taken for known ones
 
 
 def test_sequential_offload_is_diffusers_own(monkeypatch, tiny):
     asked = []
-    monkeypatch.setattr(type(tiny), "enable_sequential_cpu_offload", lambda self, **kwargs: asked.append(kwargs))
+    monkeypatch.setattr(
+        type(tiny), "enable_sequential_cpu_offload", lambda self, **kwargs: asked.append(kwargs)
+    )
     offload(tiny, "all layers", "cuda")
     assert asked == [{"device": torch.device("cuda")}]
 
@@ -369,7 +431,9 @@ def test_tiles_are_smaller_than_the_picture():
     pipe.vae.enable_tiling()
     assert pipe.vae.tile_sample_min_size == pipe.vae.config.sample_size
     calls = []
-    pipe.vae.decoder.register_forward_hook(lambda module, args, out: calls.append(tuple(out.shape[-2:])))
+    pipe.vae.decoder.register_forward_hook(
+        lambda module, args, out: calls.append(tuple(out.shape[-2:]))
+    )
     placement.tile(pipe.vae, 16, pipe.vae_scale_factor)
     make(pipe)
     assert len(calls) > 1
@@ -380,16 +444,22 @@ def test_tiles_are_smaller_than_the_picture():
 
 
 def full(*args):
-    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of …")
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of …"
+    )
 
 
 def fail_when(pipe, condition):
     """Let the denoiser's allocator fail on demand; `condition(batch)` with the number of network inputs."""
-    pipe.unet.register_forward_pre_hook(lambda module, args: full() if condition(len(args[0])) else None)
+    pipe.unet.register_forward_pre_hook(
+        lambda module, args: full() if condition(len(args[0])) else None
+    )
 
 
 def fail_decoding(pipe, condition):
-    pipe.vae.post_quant_conv.register_forward_pre_hook(lambda module, args: full() if condition(args[0]) else None)
+    pipe.vae.post_quant_conv.register_forward_pre_hook(
+        lambda module, args: full() if condition(args[0]) else None
+    )
 
 
 def told(caught):
@@ -441,7 +511,9 @@ def test_tiles(monkeypatch):
     assert len(told(caught)) == 1
     assert result.settings.memory == "VAE tiling (16)"
     assert np.array_equal(result.latents, expected.latents)
-    assert np.abs(pixels(result)[0] - pixels(expected)[0]).mean() < 30  # group norms see a tile, not the picture
+    assert (
+        np.abs(pixels(result)[0] - pixels(expected)[0]).mean() < 30
+    )  # group norms see a tile, not the picture
 
 
 def test_offloading_in_the_middle(monkeypatch):
@@ -485,7 +557,10 @@ def test_the_whole_ladder_and_its_end(monkeypatch):
         "batches", "one by one", "tiles", "goes on", "goes on",
     ]  # fmt: skip
     sentence = str(end.value)
-    assert re.search(r"2 pictures of 32×32 did not fit into the memory of cpu: [\d.]+ of [\d.]+ GiB are free", sentence)
+    assert re.search(
+        r"2 pictures of 32×32 did not fit into the memory of cpu: [\d.]+ of [\d.]+ GiB are free",
+        sentence,
+    )
     assert "512.00 MiB more were asked for" in sentence
     assert "even with batches of 2, VAE slicing, VAE tiling (16)" in sentence
     assert "\n" not in sentence
@@ -500,7 +575,12 @@ def test_nothing_of_a_failed_attempt_stays():
     steps = []
     with pytest.warns(LessMemory):
         result = make(
-            pipe, count=2, steps=2, attention=True, trace=True, on_step=lambda step, total, peek: steps.append(step)
+            pipe,
+            count=2,
+            steps=2,
+            attention=True,
+            trace=True,
+            on_step=lambda step, total, peek: steps.append(step),
         )
     assert [r.trace is not None and r.attention is not None for r in result] == [True, True]
     assert steps == [1, 2, 1, 2]
@@ -519,16 +599,25 @@ def test_a_replay_forgets_how_memory_was_saved():
 
 def test_walks_climb_down_too():
     pipe = families.sd15()
-    expected = sdkit.interpolate(pipe, ["a cat", "a fox"], frames=3, steps=1, width=32, height=32, progress=False)
+    expected = sdkit.interpolate(
+        pipe, ["a cat", "a fox"], frames=3, steps=1, width=32, height=32, progress=False
+    )
     fail_when(pipe, lambda inputs: inputs > 2)
     with pytest.warns(LessMemory):
-        walk = sdkit.interpolate(pipe, ["a cat", "a fox"], frames=3, steps=1, width=32, height=32, progress=False)
-    assert all(np.abs(np.int16(a) - np.int16(b)).max() <= 1 for a, b in zip(walk[:], expected[:], strict=True))
+        walk = sdkit.interpolate(
+            pipe, ["a cat", "a fox"], frames=3, steps=1, width=32, height=32, progress=False
+        )
+    assert all(
+        np.abs(np.int16(a) - np.int16(b)).max() <= 1
+        for a, b in zip(walk[:], expected[:], strict=True)
+    )
 
 
 def test_other_errors_pass():
     pipe = families.sd15()
-    pipe.unet.register_forward_pre_hook(lambda module, args: (_ for _ in ()).throw(RuntimeError("shape mismatch")))
+    pipe.unet.register_forward_pre_hook(
+        lambda module, args: (_ for _ in ()).throw(RuntimeError("shape mismatch"))
+    )
     with pytest.raises(RuntimeError, match="shape mismatch"):
         make(pipe)
 
@@ -563,12 +652,16 @@ def test_sound_models_stay_in_half_precision(folder, capsys):
 @pytest.mark.parametrize(("part", "layer"), [("vae", "decoder.conv_in"), ("unet", "conv_in")])
 def test_the_part_that_overflows_is_widened(folder, capsys, part, layer):
     overflowing(folder, part, layer)
-    bare = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float16, use_safetensors=True)
+    bare = StableDiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float16, use_safetensors=True
+    )
     with pytest.raises(NumericalError):
         make(bare)
     pipe = sdkit.load(folder, device="cpu", dtype=torch.float16)
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"The {part} of this model overflows in float16 on cpu; it runs in float32 instead")
+    assert line.startswith(
+        f"The {part} of this model overflows in float16 on cpu; it runs in float32 instead"
+    )
     assert getattr(pipe, part).dtype == torch.float32
     assert pipe.text_encoder.dtype == torch.float16
     exact = make(sdkit.load(folder, device="cpu"))
@@ -576,7 +669,9 @@ def test_the_part_that_overflows_is_widened(folder, capsys, part, layer):
     sketch = exact.image
     assert make(pipe, image=sketch, strength=1).image.size == (32, 32)
     assert len(sdkit.variations(pipe, make(pipe), count=2, progress=False)) == 2
-    assert dict(planned(pipe).parts)[part] == sum(p.nbytes for p in getattr(pipe, part).parameters())
+    assert dict(planned(pipe).parts)[part] == sum(
+        p.nbytes for p in getattr(pipe, part).parameters()
+    )
 
 
 @pytest.mark.parametrize("family", ["sdxl", "sd3", "flux"])
@@ -596,7 +691,10 @@ def test_every_family_can_be_probed(family, capsys):
 
 
 def group(folder, limit, taken, inactive, version):
-    names = {1: ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"), 2: ("max", "current", "inactive_file")}
+    names = {
+        1: ("limit_in_bytes", "usage_in_bytes", "total_inactive_file"),
+        2: ("max", "current", "inactive_file"),
+    }
     held, used, pages = names[version]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"memory.{held}").write_text(f"{limit}\n")
@@ -620,7 +718,9 @@ def test_a_containers_limit_counts_at_every_level(tmp_path):
     group(top / "user/job", 500, 600, 0, 2)
     assert container_room(tmp_path) == 0
     book.write_text("9:name=systemd:/\n4:cpu,memory:/docker/0123\n0::/\n")
-    group(top / "memory", 2000, 1500, 300, 1)  # inside of the container the path of the world outside is not there
+    group(
+        top / "memory", 2000, 1500, 300, 1
+    )  # inside of the container the path of the world outside is not there
     assert container_room(tmp_path) == 800
 
 
@@ -628,6 +728,8 @@ def test_free_memory_is_what_may_be_had(monkeypatch):
     import psutil
 
     monkeypatch.setattr("sdkit.memory.plan.container_room", lambda: None)
-    assert free("cpu") == pytest.approx(psutil.virtual_memory().available, rel=0.2)  # with the page cache
+    assert free("cpu") == pytest.approx(
+        psutil.virtual_memory().available, rel=0.2
+    )  # with the page cache
     monkeypatch.setattr("sdkit.memory.plan.container_room", lambda: 3 * 2**30)
     assert free("cpu") <= 3 * 2**30

@@ -16,7 +16,13 @@ from PIL.PngImagePlugin import PngInfo
 from test_settings import any_settings
 
 from sdkit.errors import BadPicture
-from sdkit.pictures.metadata import exif_and_xmp, fingerprint, open_picture, png_chunks, read_settings
+from sdkit.pictures.metadata import (
+    exif_and_xmp,
+    fingerprint,
+    open_picture,
+    png_chunks,
+    read_settings,
+)
 from sdkit.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,11 +31,15 @@ if TYPE_CHECKING:
 BLOCK = "a fox\nNegative prompt: fur\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 12, Size: 64x64, Model hash: ab"
 DIGITAL_SOURCE = "{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"
 MADE_BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-PARTLY_BY_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+PARTLY_BY_MODEL = (
+    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
 
 
 def encoded(kind: str, settings: Settings, extra: dict[str, str] | None = None) -> bytes:
-    options = {"pnginfo": png_chunks(settings, extra)} if kind == "PNG" else exif_and_xmp(settings, extra)
+    options = (
+        {"pnginfo": png_chunks(settings, extra)} if kind == "PNG" else exif_and_xmp(settings, extra)
+    )
     return saved(kind, **options)
 
 
@@ -53,7 +63,9 @@ def with_comment(comment: bytes, kind: str = "JPEG") -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors], deadline=None)
+@hypothesis_settings(
+    max_examples=60, suppress_health_check=[HealthCheck.differing_executors], deadline=None
+)
 @given(settings=any_settings(), extra=st.dictionaries(st.text(), st.text(), max_size=3))
 def test_round_trip(kind: str, settings: Settings, extra: dict[str, str]) -> None:
     assert read_settings(encoded(kind, settings, extra)) == (settings, extra)
@@ -78,7 +90,11 @@ def test_pictures_say_that_a_model_made_them(task: str) -> None:
         Image.open(io.BytesIO(encoded("WEBP", settings))).info["xmp"].decode(),
     ]
     for packet in packets:
-        marks = [node.get(DIGITAL_SOURCE) for node in ET.fromstring(packet).iter() if node.get(DIGITAL_SOURCE)]
+        marks = [
+            node.get(DIGITAL_SOURCE)
+            for node in ET.fromstring(packet).iter()
+            if node.get(DIGITAL_SOURCE)
+        ]
         assert marks == [PARTLY_BY_MODEL if task == "inpainting" else MADE_BY_MODEL]
 
 
@@ -109,14 +125,24 @@ def test_other_programs_find_their_text() -> None:
 def test_pictures_of_other_programs(picture: bytes) -> None:
     settings, extra = read_settings(picture)
     assert settings == Settings(
-        "a fox", negative_prompt="fur", steps=20, scheduler="euler_a", guidance_scale=7, seed=12, width=64, height=64
+        "a fox",
+        negative_prompt="fur",
+        steps=20,
+        scheduler="euler_a",
+        guidance_scale=7,
+        seed=12,
+        width=64,
+        height=64,
     )
     assert extra == {"Model hash": "ab"}
 
 
 def test_a_newer_sdkits_picture_stays_readable() -> None:
     text = json.dumps({"settings": {"prompt": "a cat", "clip_skip": 2}, "extra": {"note": "hello"}})
-    assert read_settings(with_text(sdkit=text)) == (Settings("a cat"), {"note": "hello", "clip_skip": "2"})
+    assert read_settings(with_text(sdkit=text)) == (
+        Settings("a cat"),
+        {"note": "hello", "clip_skip": "2"},
+    )
 
 
 def test_paths_bytes_and_open_images_read_alike(tmp_path: Path) -> None:
@@ -131,7 +157,9 @@ def png_of(width: int, height: int) -> bytes:
     """Return a PNG that only claims a size."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = [header, b"IDAT" + zlib.compress(b""), b"IEND"]
-    body = b"".join(struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks)
+    body = b"".join(
+        struct.pack(">I", len(c) - 4) + c + struct.pack(">I", zlib.crc32(c)) for c in chunks
+    )
     return b"\x89PNG\r\n\x1a\n" + body
 
 
@@ -141,8 +169,12 @@ def text_bomb() -> bytes:
     return saved("PNG", pnginfo=info)
 
 
-DAMAGED = "the picture's 'sdkit' text is damaged (not the JSON that sdkit writes): pass settings by hand"
-NO_SETTINGS = "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
+DAMAGED = (
+    "the picture's 'sdkit' text is damaged (not the JSON that sdkit writes): pass settings by hand"
+)
+NO_SETTINGS = (
+    "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
+)
 NO_PICTURE = "the picture is not a PNG, JPEG or WebP picture: convert it first"
 
 
@@ -181,7 +213,9 @@ def test_bad_pictures_are_refused_in_one_sentence(picture: bytes, sentence: str)
 @pytest.mark.parametrize("share", [0.5, 0.97])
 def test_truncated_pictures_are_refused(kind: str, share: float) -> None:
     whole = encoded(kind, Settings("a cat"))
-    with pytest.raises(BadPicture, match=r"^the picture (cannot be read|is not a PNG).*(file|first)$"):
+    with pytest.raises(
+        BadPicture, match=r"^the picture (cannot be read|is not a PNG).*(file|first)$"
+    ):
         read_settings(whole[: int(len(whole) * share)])
 
 
@@ -191,7 +225,9 @@ def test_text_that_inflates_beyond_pillows_limit_is_refused() -> None:
 
 
 def test_missing_files_and_folders_are_told_by_name(tmp_path: Path) -> None:
-    with pytest.raises(BadPicture, match=r"^there is no picture '.*cat\.png': check the folder and the spelling$"):
+    with pytest.raises(
+        BadPicture, match=r"^there is no picture '.*cat\.png': check the folder and the spelling$"
+    ):
         open_picture(tmp_path / "cat.png")
     with pytest.raises(BadPicture, match=r"^'.*' cannot be read \(Is a directory\)"):
         open_picture(tmp_path)

@@ -41,7 +41,9 @@ def test_plain_diffusers_opens_pocket():
 
     pipe = StableDiffusionPipeline.from_pretrained(sdkit.pocket.path())
     assert model_name(pipe) == "pocket"
-    assert {p.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()} == {torch.float32}
+    assert {
+        p.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()
+    } == {torch.float32}
     assert pipe("a cat", num_inference_steps=2).images[0].size == (64, 64)
 
 
@@ -89,7 +91,9 @@ def test_pickles_are_refused_unopened(tmp_path, suffix):
 
     file = tmp_path / f"model{suffix}"
     file.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(UnsafeCheckpoint, match="is a pickle, which can run code when it is opened; convert it"):
+    with pytest.raises(
+        UnsafeCheckpoint, match="is a pickle, which can run code when it is opened; convert it"
+    ):
         load(file)
     assert not canary.exists()
 
@@ -111,7 +115,9 @@ def test_a_folder_that_brings_code(tiny, tmp_path):
     (folder / "model_index.json").write_text(json.dumps({**index, "unet": ["my_unet", "UNet"]}))
     with pytest.raises(UnsafeCheckpoint, match="mine/unet brings its own code"):
         load(folder)
-    (folder / "model_index.json").write_text(json.dumps({**index, "_class_name": ["pipeline", "Mine"]}))
+    (folder / "model_index.json").write_text(
+        json.dumps({**index, "_class_name": ["pipeline", "Mine"]})
+    )
     with pytest.raises(UnsafeCheckpoint, match="asks for its own pipeline code"):
         load(folder)
 
@@ -145,7 +151,9 @@ def test_single_files_that_are_none(tmp_path):
     with pytest.raises(ModelNotFound, match="damaged or cut short"):
         load(tmp_path / "cut.safetensors")
     save_file({"lora_unet_down.weight": torch.zeros(1)}, tmp_path / "lora.safetensors")
-    with pytest.raises(ModelNotFound, match="lora.safetensors is a LoRA, not a checkpoint; load a base model first"):
+    with pytest.raises(
+        ModelNotFound, match="lora.safetensors is a LoRA, not a checkpoint; load a base model first"
+    ):
         load(tmp_path / "lora.safetensors")
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ModelNotFound, match="is not a .safetensors file"):
@@ -175,11 +183,15 @@ def test_a_file_that_goes_with_a_pipeline(tmp_path, key, sentence):
 def test_a_folder_that_goes_with_a_pipeline(tmp_path):
     (tmp_path / "lora").mkdir()
     (tmp_path / "lora" / "pytorch_lora_weights.safetensors").write_bytes(b"")
-    with pytest.raises(ModelNotFound, match="'lora' holds a LoRA, not a pipeline; load a base model first"):
+    with pytest.raises(
+        ModelNotFound, match="'lora' holds a LoRA, not a pipeline; load a base model first"
+    ):
         load(tmp_path / "lora")
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "config.json").write_text('{"_class_name": "ControlNetModel"}')
-    with pytest.raises(ModelNotFound, match="'net' holds a ControlNet, not a pipeline; load it with diffusers"):
+    with pytest.raises(
+        ModelNotFound, match="'net' holds a ControlNet, not a pipeline; load it with diffusers"
+    ):
         load(tmp_path / "net")
 
 
@@ -190,29 +202,38 @@ def test_a_download_that_stopped(tiny, tmp_path):
     tiny.save_pretrained(place)
     look_into(place, told="owner/mine")
     weights = next((place / "unet").glob("*.safetensors"))
-    pieces = {"weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors", "b": weights.name}}
+    pieces = {
+        "weight_map": {"a": "diffusion_pytorch_model-00001-of-00002.safetensors", "b": weights.name}
+    }
     weights.unlink()
     with pytest.raises(
-        ModelNotFound, match=r"mine/unet lacks weights \(no .safetensors file\); copy the checkpoint again"
+        ModelNotFound,
+        match=r"mine/unet lacks weights \(no .safetensors file\); copy the checkpoint again",
     ):
         load(place)
     weights.symlink_to(tmp_path / "blob-that-is-not-there")
     with pytest.raises(
-        ModelNotFound, match=r"unet lacks weights .*; it was not fetched to its end: connect and load it"
+        ModelNotFound,
+        match=r"unet lacks weights .*; it was not fetched to its end: connect and load it",
     ):
         look_into(place, told="owner/mine")
     look_into(place, weights_too=False)  # the configuration of a single file needs no weights
     weights.unlink()
     (place / "unet" / "diffusion_pytorch_model-00002-of-00002.safetensors").write_bytes(b"")
-    (place / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(pieces))
-    with pytest.raises(ModelNotFound, match=r"lacks weights \(diffusion_pytorch_model-00001-of-00002"):
+    (place / "unet" / "diffusion_pytorch_model.safetensors.index.json").write_text(
+        json.dumps(pieces)
+    )
+    with pytest.raises(
+        ModelNotFound, match=r"lacks weights \(diffusion_pytorch_model-00001-of-00002"
+    ):
         look_into(place, told="owner/mine")
 
 
 def test_a_hub_id_without_network(no_network, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     with pytest.raises(
-        ModelNotFound, match="'somebody/something' is not on this machine and the hub cannot be reached; connect once"
+        ModelNotFound,
+        match="'somebody/something' is not on this machine and the hub cannot be reached; connect once",
     ):
         load("somebody/something")
 
@@ -241,5 +262,7 @@ def test_devices():
     with pytest.raises(ModelNotFound, match="'quantum' is not a device; choose cuda, mps or cpu"):
         load(device="quantum")
     if not torch.cuda.is_available():
-        with pytest.raises(ModelNotFound, match="The device 'cuda' is not available here; use device='cpu'"):
+        with pytest.raises(
+            ModelNotFound, match="The device 'cuda' is not available here; use device='cpu'"
+        ):
             load(device="cuda")

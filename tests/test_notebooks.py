@@ -39,7 +39,9 @@ def test_notebook_is_short_and_small_and_shows_something_without_being_run(path)
     assert len(book.cells) <= 25
     outputs = json.dumps(_outputs(book))
     assert "image/" in outputs
-    assert "widget-view" not in outputs, "a panel shows nothing without a kernel: run tests/lessons.py"
+    assert "widget-view" not in outputs, (
+        "a panel shows nothing without a kernel: run tests/lessons.py"
+    )
     assert not {"stderr", "error"} & {o.get("name", o.output_type) for o in _outputs(book)}
     assert "widgets" not in book.metadata
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sdkit.errors import InvalidSettings
-from sdkit.walks.pacing import EASINGS, checked_pace, coarse_to_fine, eased, evenly, pace_from_audio, paced, split
+from sdkit.walks.pacing import (
+    EASINGS,
+    checked_pace,
+    coarse_to_fine,
+    eased,
+    evenly,
+    pace_from_audio,
+    paced,
+    split,
+)
 
 
 @given(st.integers(2, 200), st.integers(1, 9), st.booleans())
@@ -103,8 +112,15 @@ def test_loud_music_moves_fast(tmp_path):
     import soundfile
 
     rate = 8000
-    tone = np.sin(2 * np.pi * 200 * np.arange(rate) / rate)  # a second, a whole number of waves in each frame
-    soundfile.write(tmp_path / "x.wav", np.concatenate([tone * 0.25, tone * 0.5, tone * 0]), rate, subtype="FLOAT")
+    tone = np.sin(
+        2 * np.pi * 200 * np.arange(rate) / rate
+    )  # a second, a whole number of waves in each frame
+    soundfile.write(
+        tmp_path / "x.wav",
+        np.concatenate([tone * 0.25, tone * 0.5, tone * 0]),
+        rate,
+        subtype="FLOAT",
+    )
     pace = pace_from_audio(tmp_path / "x.wav", fps=10)
     assert pace == pytest.approx([0.5] * 10 + [1.0] * 10 + [0.1] * 10, rel=1e-3)
 
@@ -118,9 +134,11 @@ def test_a_track_that_cannot_be_used_is_told(tmp_path, kind):
         path.write_text("not sound")
     if kind == "silent":
         soundfile.write(path, np.zeros(800), 8000)
-    sentence = {"missing": "There is no sound file", "text": "cannot be read as sound", "silent": "holds no sound"}[
-        kind
-    ]
+    sentence = {
+        "missing": "There is no sound file",
+        "text": "cannot be read as sound",
+        "silent": "holds no sound",
+    }[kind]
     with pytest.raises(InvalidSettings, match=sentence):
         pace_from_audio(path)
 

@@ -42,18 +42,26 @@ pytestmark = pytest.mark.filterwarnings("ignore::sdkit.generation.PromptWarning"
 def changing(tiny):
     from peft import LoraConfig
 
-    tiny.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    tiny.unet.add_adapter(
+        LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style"
+    )
     return tiny
 
 
 def watched(pipe):
     """The places of the weights that the stories change."""
-    return [(pipe.unet.conv_in, "weight"), (pipe.unet.conv_out, "bias"), (pipe.vae.decoder.conv_out, "weight")]
+    return [
+        (pipe.unet.conv_in, "weight"),
+        (pipe.unet.conv_out, "bias"),
+        (pipe.vae.decoder.conv_out, "weight"),
+    ]
 
 
 def change(pipe, chance):
     """Change something that decides pictures, in one of the ways in which people do."""
-    kind = chance.choice(["in place", "behind its back", "replaced", "scale", "scale", "switch", "scheduler"])
+    kind = chance.choice(
+        ["in place", "behind its back", "replaced", "scale", "scale", "switch", "scheduler"]
+    )
     module, name = chance.choice(watched(pipe))
     weight = getattr(module, name)
     if kind == "in place":
@@ -69,14 +77,21 @@ def change(pipe, chance):
         chance.choice([pipe.unet.enable_adapters, pipe.unet.disable_adapters])()
     else:
         spacing = chance.choice(["leading", "trailing"])
-        pipe.scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config, timestep_spacing=spacing)
+        pipe.scheduler = type(pipe.scheduler).from_config(
+            pipe.scheduler.config, timestep_spacing=spacing
+        )
 
 
 def truth(pipe):
     """Everything that `change` changes, read in full."""
     lora = next(m for m in pipe.unet.modules() if hasattr(m, "lora_A"))
     weights = [getattr(module, name).detach().numpy().tobytes() for module, name in watched(pipe)]
-    switches = (dict(lora.scaling), lora._disable_adapters, type(pipe.scheduler).__name__, dict(pipe.scheduler.config))
+    switches = (
+        dict(lora.scaling),
+        lora._disable_adapters,
+        type(pipe.scheduler).__name__,
+        dict(pipe.scheduler.config),
+    )
     return b"".join([*weights, repr(switches).encode()])
 
 
@@ -97,20 +112,29 @@ def stand_in(pipe, wanted, *, image=None, mask=None, progress=False, on_step=Non
             if on_step is not None:
                 on_step(step, 2, lambda exact=True: Image.new("RGB", (16, 16)))
         seen = {seen, truth(pipe)}
-    return Result([painted(sorted(seen), s.recipe(), sources) for s in wanted], wanted, source=image, mask=mask)
+    return Result(
+        [painted(sorted(seen), s.recipe(), sources) for s in wanted],
+        wanted,
+        source=image,
+        mask=mask,
+    )
 
 
 def stand_in_fork(pipe, trace, step, *, progress=False, **changes):
     """What `fork` does, likewise."""
     told = trace.settings.replace(**changes)
-    return Result([painted(truth(pipe), step, told.recipe())], [told], traces=[replace(trace, settings=told)])
+    return Result(
+        [painted(truth(pipe), step, told.recipe())], [told], traces=[replace(trace, settings=told)]
+    )
 
 
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr("sdkit.generation.generate", stand_in)
     monkeypatch.setattr("sdkit.experiments.forking.fork", stand_in_fork)
-    monkeypatch.setattr(TraceExplorer, "_told", lambda _, result: {"final": shown(result.image), "steps": 4})
+    monkeypatch.setattr(
+        TraceExplorer, "_told", lambda _, result: {"final": shown(result.image), "steps": 4}
+    )
 
 
 # -- the panels: how one is opened, what is asked of it, and what must be on show --------------------------------------
@@ -125,14 +149,18 @@ def open_drafts(pipe):
 
 
 def open_sketch(pipe):
-    return Sketchpad(pipe, "a cat", image=Image.new("RGB", (32, 32), "red"), memory=chosen_memory(pipe))
+    return Sketchpad(
+        pipe, "a cat", image=Image.new("RGB", (32, 32), "red"), memory=chosen_memory(pipe)
+    )
 
 
 def open_trace(pipe):
     arrays = np.zeros((5, 4, 8, 8), np.float16)
     settings = Settings("a cat", steps=4, guidance_scale=3.0)
     trace = Trace("epsilon", *[np.ones(4)] * 3, latents=arrays, x0=arrays[1:], settings=settings)
-    return TraceExplorer(pipe, Result([painted("the run")], [settings], traces=[trace]), memory=chosen_memory(pipe))
+    return TraceExplorer(
+        pipe, Result([painted("the run")], [settings], traces=[trace]), memory=chosen_memory(pipe)
+    )
 
 
 def chosen_memory(pipe):
@@ -141,7 +169,9 @@ def chosen_memory(pipe):
 
 def ask_prompt(chance):
     if chance.random() < 0.2:
-        return chance.choice([{"do": "go", "way": -1}, {"do": "show", "number": 1}, {"do": "star", "number": 1}])
+        return chance.choice(
+            [{"do": "go", "way": -1}, {"do": "show", "number": 1}, {"do": "star", "number": 1}]
+        )
     values = {
         "prompt": chance.choice(PROMPTS),
         "seed": chance.randrange(2),
@@ -161,7 +191,10 @@ def ask_sketch(chance):
         file = io.BytesIO()
         Image.new("RGB", (32, 32), chance.choice(["red", "blue"])).save(file, "PNG")
         return {"do": "draw", "masked": False, "buffers": [memoryview(file.getvalue())]}
-    return {"do": "set", "values": {"seed": chance.randrange(2), "strength": chance.choice([0.5, 0.9]), "go": True}}
+    return {
+        "do": "set",
+        "values": {"seed": chance.randrange(2), "strength": chance.choice([0.5, 0.9]), "go": True},
+    }
 
 
 def ask_trace(chance):
@@ -180,7 +213,9 @@ def check_prompt(panel, wanted):
 
 
 def check_drafts(panel, wanted):
-    assert [draft["picture"] for draft in panel.view["drafts"]] == [thumbnail(image, _SIDE) for image in wanted]
+    assert [draft["picture"] for draft in panel.view["drafts"]] == [
+        thumbnail(image, _SIDE) for image in wanted
+    ]
     return [draft.image for draft in panel.drafts]
 
 
@@ -217,7 +252,10 @@ def story(pipe, seed):
     chance = random.Random(seed)
     opened, ask, check = KINDS[chance.choice(list(KINDS))]
     panel, requests = opened(pipe), []
-    panel.worker._settle, panel.worker._pace = chance.choice([0, 0.002]), 0  # a hand that waits would make this hours
+    panel.worker._settle, panel.worker._pace = (
+        chance.choice([0, 0.002]),
+        0,
+    )  # a hand that waits would make this hours
     submit = panel.worker.submit
     panel.worker.submit = lambda request, **how: (requests.append(request), submit(request, **how))
     try:
@@ -228,7 +266,11 @@ def story(pipe, seed):
             message = ask(chance)
             while number == length - 1 and message["do"] not in {"set", "fork"}:
                 message = ask(chance)
-            panel._receive(panel, {k: v for k, v in message.items() if k != "buffers"}, message.get("buffers", []))
+            panel._receive(
+                panel,
+                {k: v for k, v in message.items() if k != "buffers"},
+                message.get("buffers", []),
+            )
             pause = chance.random()
             if number == length - 1 or pause < 0.4:
                 assert panel.worker.join(PATIENCE), f"seed {seed}: deadlock"
@@ -239,7 +281,9 @@ def story(pipe, seed):
         assert panel.error is None, f"seed {seed}: {panel.error!r}"
         wanted = made_now(pipe, requests[-1])
         images = check(panel, wanted)
-        assert [i.tobytes() for i in images] == [i.tobytes() for i in wanted], f"seed {seed}: another picture"
+        assert [i.tobytes() for i in images] == [i.tobytes() for i in wanted], (
+            f"seed {seed}: another picture"
+        )
     finally:
         panel.close()
         assert panel.worker.join(PATIENCE)

@@ -54,7 +54,11 @@ def test_classic_block() -> None:
 
 def test_forge_block_with_quoted_values_and_a_spacing_we_do_not_have() -> None:
     settings, extra = from_parameters(FORGE)
-    assert (settings.prompt, settings.model, settings.scheduler) == ("a lighthouse", "flux, dev: q8", None)
+    assert (settings.prompt, settings.model, settings.scheduler) == (
+        "a lighthouse",
+        "flux, dev: q8",
+        None,
+    )
     assert extra["Sampler"] == "Euler"
     assert extra["Schedule type"] == "Simple"
     assert extra["Lora hashes"] == "harbour: 9f8e7d, mist: 1a2b3c"
@@ -62,14 +66,22 @@ def test_forge_block_with_quoted_values_and_a_spacing_we_do_not_have() -> None:
 
 def test_inpainting_with_a_variation() -> None:
     settings, extra = from_parameters(INPAINTED)
-    assert (settings.task, settings.strength, settings.scheduler) == ("inpainting", 0.75, "dpm++_karras")
+    assert (settings.task, settings.strength, settings.scheduler) == (
+        "inpainting",
+        0.75,
+        "dpm++_karras",
+    )
     assert (settings.variation_seed, settings.variation_amount) == (77, 0.2)
     assert extra == {"Mask blur": "4"}
 
 
 def test_a_second_pass_in_large_is_still_text_to_image() -> None:
     settings, extra = from_parameters(LARGER)
-    assert (settings.task, settings.scheduler, settings.prompt) == ("text-to-image", "unipc", "a valley")
+    assert (settings.task, settings.scheduler, settings.prompt) == (
+        "text-to-image",
+        "unipc",
+        "a valley",
+    )
     assert extra["Denoising strength"] == "0.5"
     assert extra["Text below the settings"] == "Template: a {valley|hill}"
 
@@ -97,7 +109,9 @@ def test_samplers(pairs: str, scheduler: str | None) -> None:
     assert ("Sampler" in extra) == (scheduler is None)
 
 
-@given(PROSE, PROSE, st.none() | PROSE, st.none() | st.sampled_from(list(SCHEDULERS)), st.floats(0, 50))
+@given(
+    PROSE, PROSE, st.none() | PROSE, st.none() | st.sampled_from(list(SCHEDULERS)), st.floats(0, 50)
+)
 def test_what_we_write_reads_back(
     prompt: str, negative: str, model: str | None, scheduler: str | None, guidance: float
 ) -> None:
@@ -117,11 +131,16 @@ def test_what_we_write_reads_back(
         strength=0.45,
         version="0.1.0",
     )
-    assert from_parameters(to_parameters(settings, {"Note": prompt})) == (settings, {"Note": prompt})
+    assert from_parameters(to_parameters(settings, {"Note": prompt})) == (
+        settings,
+        {"Note": prompt},
+    )
 
 
 def test_layout_is_the_one_others_expect() -> None:
-    settings = Settings("a cat", negative_prompt="fur", seed=7, steps=20, guidance_scale=7, scheduler="euler_a")
+    settings = Settings(
+        "a cat", negative_prompt="fur", seed=7, steps=20, guidance_scale=7, scheduler="euler_a"
+    )
     settings = settings.replace(width=512, height=768, model="a, b", version="0.1")
     assert to_parameters(settings, {"bad\nname": "x", "Seed": "9"}) == (
         "a cat\nNegative prompt: fur\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 7, Size: 512x768, "
@@ -154,7 +173,9 @@ def test_bad_text_is_refused_in_one_sentence(text: str, sentence: str) -> None:
     ],
 )
 def test_values_that_extensions_left_unquoted(value: str, read: str) -> None:
-    assert from_parameters(f"x\nSteps: 5, Seed: 1, CFG scale: 7, Resources: {value}")[1] == {"Resources": read}
+    assert from_parameters(f"x\nSteps: 5, Seed: 1, CFG scale: 7, Resources: {value}")[1] == {
+        "Resources": read
+    }
 
 
 @pytest.mark.parametrize("filler", [",", "[1,", "[[],", '"x,', "a:", "A: [1, ", 'A: "x, '])

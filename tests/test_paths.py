@@ -8,7 +8,16 @@ import torch
 from hypothesis import given, strategies as st
 
 from sdkit.pipelines.noise import slerp
-from sdkit.walks.paths import NOISE_PATHS, WORD_PATHS, align, alignment, blend, circle, lerp, norm_lerp
+from sdkit.walks.paths import (
+    NOISE_PATHS,
+    WORD_PATHS,
+    align,
+    alignment,
+    blend,
+    circle,
+    lerp,
+    norm_lerp,
+)
 
 amounts = st.floats(0, 1)
 
@@ -48,14 +57,18 @@ def test_slerp_keeps_the_norm_of_noise_and_lerp_does_not():
 def test_slerp_by_row_takes_each_row_for_itself():
     a, b = noise(1, 3, 6), noise(2, 3, 6)
     together = slerp(a, b, 0.3, by_row=True)
-    assert torch.allclose(together, torch.stack([slerp(x, y, 0.3) for x, y in zip(a, b, strict=True)]), atol=1e-6)
+    assert torch.allclose(
+        together, torch.stack([slerp(x, y, 0.3) for x, y in zip(a, b, strict=True)]), atol=1e-6
+    )
 
 
 @given(amounts)
 def test_norm_lerp_keeps_lengths_and_directions_of_the_line(t):
     a, b = noise(1, 4, 6), 3 * noise(2, 4, 6)
     moved, line = norm_lerp(a, b, t), lerp(a, b, t)
-    assert torch.allclose(moved.norm(dim=-1), torch.lerp(a.norm(dim=-1), b.norm(dim=-1), t), rtol=1e-4)
+    assert torch.allclose(
+        moved.norm(dim=-1), torch.lerp(a.norm(dim=-1), b.norm(dim=-1), t), rtol=1e-4
+    )
     assert torch.allclose(torch.cosine_similarity(moved, line, dim=-1), torch.ones(4), atol=1e-5)
 
 
@@ -80,15 +93,22 @@ def test_alignment_has_the_least_cost_of_all_permutations():
     def cost(order):
         return float((a - b[list(order)]).square().sum())
 
-    assert cost(alignment(a, b)) == pytest.approx(min(cost(order) for order in permutations(range(5))))
+    assert cost(alignment(a, b)) == pytest.approx(
+        min(cost(order) for order in permutations(range(5)))
+    )
 
 
 def test_aligned_words_stand_still_where_prompts_agree(pocket):
     """From "a red car" to "a blue car" only what depends on the colour moves; a word that shifts is found again."""
-    a, b = (pocket.encode_prompt(p, "cpu", 1, False)[0] for p in ("a cat in the snow", "a big cat in the snow"))
+    a, b = (
+        pocket.encode_prompt(p, "cpu", 1, False)[0]
+        for p in ("a cat in the snow", "a big cat in the snow")
+    )
     first, second = align([a, b])
     assert (second - first).norm() < 0.9 * (b - a).norm()
-    red, blue = align([pocket.encode_prompt(p, "cpu", 1, False)[0] for p in ("a red car", "a blue car")])
+    red, blue = align(
+        [pocket.encode_prompt(p, "cpu", 1, False)[0] for p in ("a red car", "a blue car")]
+    )
     moved = (blue - red)[0].norm(dim=-1)
     assert moved[:2].max() == 0  # the beginning and "a" come before the colour
     assert moved[2] == moved.max()  # and the colour moves most

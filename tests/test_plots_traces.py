@@ -18,7 +18,11 @@ def made(tiny):
 
 def test_the_strip_shows_first_and_last_step(tiny, made):
     ax = plots.denoising_strip(tiny, made.trace, columns=3)
-    assert [t.get_text().split("\n")[0] for t in ax.get_xticklabels()] == ["step 1", "step 3", "step 5"]
+    assert [t.get_text().split("\n")[0] for t in ax.get_xticklabels()] == [
+        "step 1",
+        "step 3",
+        "step 5",
+    ]
     sheet = ax.images[0].get_array()
     picture = np.asarray(preview(tiny, made.trace.x0[-1]))
     assert (sheet[-32:, -32:] == picture).all()
@@ -28,7 +32,9 @@ def test_the_strip_shows_first_and_last_step(tiny, made):
 
 def test_guidance_split_ends_in_the_difference(tiny, made):
     ax = plots.guidance_split(tiny, made.trace, columns=5)
-    assert [t.get_text().replace("\n", " ") for t in ax.get_yticklabels()][-1] == "where the words pull"
+    assert [t.get_text().replace("\n", " ") for t in ax.get_yticklabels()][
+        -1
+    ] == "where the words pull"
     sheet = ax.images[0].get_array().astype(int)
     heat = sheet[-32::2, -32::2].sum(-1)
     difference = made.trace.x0_of("conditional")[-1] - made.trace.x0_of("unconditional")[-1]
@@ -58,7 +64,9 @@ def test_schedules_compare_on_one_axes_and_flows_have_no_beta():
     from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
     ax = plots.schedule(DDIMScheduler(), show="sigma")
-    plots.schedule(FlowMatchEulerDiscreteScheduler(), show="sigma", steps=None, label="a flow", ax=ax)
+    plots.schedule(
+        FlowMatchEulerDiscreteScheduler(), show="sigma", steps=None, label="a flow", ax=ax
+    )
     assert len(ax.lines) == 3
     t, sigma = ax.lines[2].get_xdata(), ax.lines[2].get_ydata()
     np.testing.assert_allclose(sigma[:-1], (t[:-1] / 1000) / (1 - t[:-1] / 1000))

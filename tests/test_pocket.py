@@ -37,7 +37,11 @@ def scenes(count, **options):
 
 def test_the_world_is_as_large_as_it_says():
     assert len(world.WORLD) >= 200
-    assert len({k.name for k in world.WORLD}) == len({k.glyph for k in world.WORLD}) == len(world.WORLD)
+    assert (
+        len({k.name for k in world.WORLD})
+        == len({k.glyph for k in world.WORLD})
+        == len(world.WORLD)
+    )
     assert len(COLOURS) == 10
     assert len(world.PLACES) >= 5
     assert len(STYLES) == 1 + 8
@@ -81,7 +85,13 @@ def test_captions_say_what_the_scene_shows():
 def test_relations_are_true_in_the_picture():
     for s in scenes(400, composition="pair"):
         a, b = s.items
-        holds = {"left": a.x < b.x, "beside": a.x < b.x, "right": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}
+        holds = {
+            "left": a.x < b.x,
+            "beside": a.x < b.x,
+            "right": a.x > b.x,
+            "above": a.y < b.y,
+            "below": a.y > b.y,
+        }
         assert holds[s.relation]
 
 
@@ -103,7 +113,9 @@ def test_styles_change_the_picture_and_stay_in_range(style):
 
 def test_a_colour_word_changes_the_object_only():
     car = next(k for k in world.WORLD if k.name == "car")
-    red, blue = (render(Scene((Item(car, 0.5, 0.5, 0.6, c),), "white"), 64) for c in ("red", "blue"))
+    red, blue = (
+        render(Scene((Item(car, 0.5, 0.5, 0.6, c),), "white"), 64) for c in ("red", "blue")
+    )
     changed = np.abs(red.image - blue.image).max(-1) > 0.02
     assert changed[red.masks[0] == 0].sum() == 0
     inside = blue.image[changed].mean(0)
@@ -123,7 +135,10 @@ def test_vocabulary_and_unknown_words():
     assert list(known) == sorted(set(known))
     assert {"cat", "watercolor", "watercolour", "snow", "grey", "three"} <= set(known)
     assert sdkit.pocket.unknown_words("a red cat, watercolour!") == {}
-    assert sdkit.pocket.unknown_words("A giraff and a quasar") == {"giraff": ("giraffe", "giraffes"), "quasar": ()}
+    assert sdkit.pocket.unknown_words("A giraff and a quasar") == {
+        "giraff": ("giraffe", "giraffes"),
+        "quasar": (),
+    }
 
 
 def test_every_known_word_is_one_token(pocket):
@@ -161,7 +176,9 @@ def test_pocket_paints_the_background_it_is_told(pocket):
     right = 0
     asked = [c for c in COLOURS if c not in ("gray", "white", "black")]
     for n, colour in enumerate(asked):
-        image = sdkit.generate(pocket, f"a cat on a {colour} background", seed=n, progress=False).image
+        image = sdkit.generate(
+            pocket, f"a cat on a {colour} background", seed=n, progress=False
+        ).image
         corner = np.asarray(image, float)[4:12, 4:60].mean((0, 1)) / 255
         nearest = min(COLOURS, key=lambda c: np.square(np.array(COLOURS[c]) - corner).sum())
         right += nearest == colour
@@ -200,16 +217,23 @@ def test_a_killed_run_goes_on_from_its_checkpoint(trained):
 
     preset = PRESETS["tiny"]
     tokenizer = build_tokenizer(preset)
-    both = torch.nn.ModuleDict({"text": build_text_encoder(preset, len(tokenizer)), "unet": build_unet(preset)})
+    both = torch.nn.ModuleDict(
+        {"text": build_text_encoder(preset, len(tokenizer)), "unet": build_unet(preset)}
+    )
     opts = optimizers(both["text"], both["unet"], lr=preset.lr)
     assert load_checkpoint(trained / "diffusion.pt", {"both": both}, opts) == preset.samples
     saved = both["unet"].conv_in.weight.detach().clone()
-    (trained / "diffusion.part").write_bytes(b"half a file")  # what a kill leaves behind must not matter
+    (trained / "diffusion.part").write_bytes(
+        b"half a file"
+    )  # what a kill leaves behind must not matter
     from diffusers import AutoencoderKL
 
     vae = AutoencoderKL.from_pretrained(trained / "weights" / "vae")
     train_diffusion(preset, trained, vae, tokenizer, total=preset.samples + 2 * preset.batch)
-    assert load_checkpoint(trained / "diffusion.pt", {"both": both}, opts) == preset.samples + 2 * preset.batch
+    assert (
+        load_checkpoint(trained / "diffusion.pt", {"both": both}, opts)
+        == preset.samples + 2 * preset.batch
+    )
     assert 0 < (both["unet"].conv_in.weight - saved).abs().max() < 0.1
 
 
@@ -308,9 +332,23 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
     with run.averaged():
         assert torch.equal(run.unet.conv_in.weight, start.unet.conv_in.weight)
     folder = tmp_path / "more"
-    main(["--preset", "tiny", "--folder", str(folder), "--start", str(trained / "weights"), "--samples", "16"])
+    main(
+        [
+            "--preset",
+            "tiny",
+            "--folder",
+            str(folder),
+            "--start",
+            str(trained / "weights"),
+            "--samples",
+            "16",
+        ]
+    )
     kept = CLIPTokenizer.from_pretrained(folder / "tiny" / "tokenizer")
-    assert kept.get_vocab() == CLIPTokenizer.from_pretrained(trained / "weights" / "tokenizer").get_vocab()
+    assert (
+        kept.get_vocab()
+        == CLIPTokenizer.from_pretrained(trained / "weights" / "tokenizer").get_vocab()
+    )
 
 
 # -- grounding -------------------------------------------------------------------------------------------------------
@@ -321,13 +359,19 @@ def test_marks_stand_on_the_nouns_and_their_colours(pocket):
 
     kinds = {k.name: k for k in objects(64)}
     pair = Scene(
-        (Item(kinds["car"], 0.3, 0.5, 0.4, "red"), Item(kinds["palm tree"], 0.7, 0.5, 0.4)), "white", relation="left"
+        (Item(kinds["car"], 0.3, 0.5, 0.4, "red"), Item(kinds["palm tree"], 0.7, 0.5, 0.4)),
+        "white",
+        relation="left",
     )
     text = "a red car to the left of a palm tree on white"
-    ids = pocket.tokenizer([text, ""], padding="max_length", truncation=True, return_tensors="pt").input_ids
+    ids = pocket.tokenizer(
+        [text, ""], padding="max_length", truncation=True, return_tensors="pt"
+    ).input_ids
     marks = WordMarks(pocket.tokenizer)([pair, pair], ids)
     tokens = pocket.tokenizer.convert_ids_to_tokens(ids[0])
-    named = [[t.removesuffix("</w>") for t, m in zip(tokens, row, strict=True) if m] for row in marks[0]]
+    named = [
+        [t.removesuffix("</w>") for t, m in zip(tokens, row, strict=True) if m] for row in marks[0]
+    ]
     assert named == [["red", "car"], ["palm", "tree"]]
     assert marks[1].sum() == 0
 

@@ -59,11 +59,17 @@ def drawings(tmp_path_factory):
         stream = BytesIO()
         picture.save(stream, "WEBP", lossless=True)
         bitmaps[f"assets/{code}.webp"] = stream.getvalue()
-        chars[code], icons[kind.name] = kind.name, {"body": f'<path fill="#{n}0f" d="M2 2h20l{n} 20H2z"/>'}
+        chars[code], icons[kind.name] = (
+            kind.name,
+            {"body": f'<path fill="#{n}0f" d="M2 2h20l{n} 20H2z"/>'},
+        )
     packed(folder / art.SETS["fluent 3d"].file, bitmaps)
     vectors = {"icons": icons, "width": 32, "height": 32}
     for hand in HANDS:
-        files = {"chars.json": json.dumps(chars).encode(), "icons.json": json.dumps(vectors).encode()}
+        files = {
+            "chars.json": json.dumps(chars).encode(),
+            "icons.json": json.dumps(vectors).encode(),
+        }
         packed(folder / art.SETS[hand].file, files)
     patch = pytest.MonkeyPatch()
     patch.setenv("SDKIT_ART", str(folder))
@@ -143,14 +149,20 @@ def test_a_linear_start_without_room_says_so():
 def test_edges_and_sharpness_notice_blur():
     x = torch.zeros(1, 3, 16, 16)
     x[..., 8:] = 1
-    soft = torch.nn.functional.avg_pool2d(torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    soft = torch.nn.functional.avg_pool2d(
+        torch.nn.functional.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1
+    )
     assert edge_loss(x, x) == 0
-    assert edge_loss(x + 0.3, x).item() == pytest.approx(0, abs=1e-6)  # another brightness has the same edges
+    assert edge_loss(x + 0.3, x).item() == pytest.approx(
+        0, abs=1e-6
+    )  # another brightness has the same edges
     assert edge_loss(soft, x) > 0.01
     pictures = (x.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     blurred = (soft.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     assert sharpness(pictures, pictures) == 1
-    assert sharpness(blurred, pictures) == pytest.approx(1 / 3, rel=0.02)  # three steps of a third: 3 · (1/3)²
+    assert sharpness(blurred, pictures) == pytest.approx(
+        1 / 3, rel=0.02
+    )  # three steps of a third: 3 · (1/3)²
     assert thumbnail(x).shape == (1, 3, 16, 16)
 
 
@@ -164,17 +176,28 @@ def test_moments_stand_close_together_at_first():
 
 def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
     rng = torch.Generator().manual_seed(0)
-    weights = {"a": torch.randn(5, 7, generator=rng), "b": torch.randn(3, generator=rng), "n": torch.tensor([3])}
+    weights = {
+        "a": torch.randn(5, 7, generator=rng),
+        "b": torch.randn(3, generator=rng),
+        "n": torch.tensor([3]),
+    }
     for step in range(1, 9):
-        weights = {k: v + 0.1 * torch.randn(v.shape, generator=rng) if k != "n" else v for k, v in weights.items()}
+        weights = {
+            k: v + 0.1 * torch.randn(v.shape, generator=rng) if k != "n" else v
+            for k, v in weights.items()
+        }
         history.write(tmp_path, step, weights)
     assert history.moments_of(tmp_path) == tuple(range(1, 9))
     back = history.restore(tmp_path, 8)
     assert set(back) == {"a", "b"}
     for name, value in back.items():
-        assert (value - weights[name]).abs().max() < 0.6 * 0.4 / 127  # half a level of the last difference
+        assert (
+            value - weights[name]
+        ).abs().max() < 0.6 * 0.4 / 127  # half a level of the last difference
     first = history.write(tmp_path, 8, weights).read_bytes()
-    assert history.write(tmp_path, 8, weights).read_bytes() == first  # a repeated step writes the same
+    assert (
+        history.write(tmp_path, 8, weights).read_bytes() == first
+    )  # a repeated step writes the same
     assert history.restore(tmp_path, 0) == {}
 
 
@@ -188,8 +211,14 @@ def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_
     class KilledError(Exception):
         pass
 
-    preset = replace(PRESETS["tiny"], name="small", hands=BIG.hands, loose=True, bfloat16=True, history=3)
-    vae, tokenizer, real = build_autoencoder(preset).eval(), build_tokenizer(preset), train.Diffusion.step
+    preset = replace(
+        PRESETS["tiny"], name="small", hands=BIG.hands, loose=True, bfloat16=True, history=3
+    )
+    vae, tokenizer, real = (
+        build_autoencoder(preset).eval(),
+        build_tokenizer(preset),
+        train.Diffusion.step,
+    )
 
     def killed(self, *args):
         if self.seen == 3 * preset.batch and not (tmp_path / "once").exists():

@@ -19,7 +19,8 @@ PREDICTIONS = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "where"), [(k, w) for k in PREDICTIONS for w in LEVELS if (k == "flow") == (w == "flow")]
+    ("kind", "where"),
+    [(k, w) for k in PREDICTIONS for w in LEVELS if (k == "flow") == (w == "flow")],
 )
 def test_what_was_mixed_comes_apart_again(kind, where):
     a, s = LEVELS[where]

@@ -28,11 +28,15 @@ def test_the_matrix_is_the_exact_one_of_a_linear_autoencoder(tiny, monkeypatch):
     class Linear:
         def __init__(self, pictures):
             mean = torch.nn.functional.avg_pool2d(pictures, tiny.vae_scale_factor)
-            self.latents = torch.cat([2 * mean + 1, mean[:, :1] * 0], 1) / tiny.vae.config.scaling_factor
+            self.latents = (
+                torch.cat([2 * mean + 1, mean[:, :1] * 0], 1) / tiny.vae.config.scaling_factor
+            )
 
     monkeypatch.setattr(tiny.vae, "encode", Linear)
     latents = np.random.default_rng(0).normal(size=(4, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(rgb_of(tiny, latents), np.moveaxis((latents[:3] - 1) / 2, 0, -1), atol=1e-5)
+    np.testing.assert_allclose(
+        rgb_of(tiny, latents), np.moveaxis((latents[:3] - 1) / 2, 0, -1), atol=1e-5
+    )
 
 
 def test_an_autoencoder_is_fitted_once(tiny, monkeypatch):

@@ -45,7 +45,9 @@ def card(tmp_path):
 def test_the_model_card_says_the_licence(folder, tmp_path, capsys):
     place = tmp_path / "with-card"
     shutil.copytree(folder, place)
-    (place / "README.md").write_text("---\nlicense: creativeml-openrail-m\ntags: [art]\n---\n# A model\n")
+    (place / "README.md").write_text(
+        "---\nlicense: creativeml-openrail-m\ntags: [art]\n---\n# A model\n"
+    )
     pipe = sdkit.load(place, device="cpu")
     told = capsys.readouterr().out
     assert told.startswith(
@@ -71,7 +73,11 @@ def test_nothing_is_guessed(folder, capsys):
 
 def test_pocket_says_nothing_and_records_its_licence(pocket, capsys):
     r = sdkit.generate(pocket, "a cat", **QUICK)
-    assert (r.settings.model, r.settings.revision, r.settings.licence) == ("pocket", None, "Apache 2.0")
+    assert (r.settings.model, r.settings.revision, r.settings.licence) == (
+        "pocket",
+        None,
+        "Apache 2.0",
+    )
     assert "Licence" not in capsys.readouterr().out
 
 
@@ -98,14 +104,23 @@ def test_cards_of_many_kinds(card, text, expected):
 
 def test_well_known_models_need_no_card(tmp_path):
     assert licence_of("stable-diffusion-v1-5/stable-diffusion-v1-5").name == RAIL
-    assert licence_of("stabilityai/stable-diffusion-3.5-medium", tmp_path).link == "https://stability.ai/license"
+    assert (
+        licence_of("stabilityai/stable-diffusion-3.5-medium", tmp_path).link
+        == "https://stability.ai/license"
+    )
     assert licence_of("somebody/else") is None
 
 
 def test_the_header_of_a_single_file_may_say_it(tmp_path):
-    save_file({"w": torch.zeros(1)}, tmp_path / "a.safetensors", metadata={"modelspec.license": "OpenRAIL++"})
+    save_file(
+        {"w": torch.zeros(1)},
+        tmp_path / "a.safetensors",
+        metadata={"modelspec.license": "OpenRAIL++"},
+    )
     save_file({"w": torch.zeros(1)}, tmp_path / "b.safetensors")
-    assert licence_of("a.safetensors", tmp_path / "a.safetensors").name == "CreativeML Open RAIL++-M"
+    assert (
+        licence_of("a.safetensors", tmp_path / "a.safetensors").name == "CreativeML Open RAIL++-M"
+    )
     assert licence_of("b.safetensors", tmp_path / "b.safetensors") is None
 
 
@@ -125,10 +140,17 @@ def checker(threshold):
     from transformers import CLIPConfig, CLIPTextConfig, CLIPVisionConfig
 
     torch.manual_seed(0)
-    small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     vision = CLIPVisionConfig(**small, image_size=32, patch_size=16)
     text = CLIPTextConfig(**small, vocab_size=50)
-    made = StableDiffusionSafetyChecker(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).eval()
+    made = StableDiffusionSafetyChecker(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    ).eval()
     with torch.no_grad():
         for name in ("concept_embeds", "special_care_embeds"):
             getattr(made, name).normal_()
@@ -142,7 +164,9 @@ def checked(threshold):
     pipe = sd15()
     pipe.register_modules(
         safety_checker=checker(threshold),
-        feature_extractor=CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}),
+        feature_extractor=CLIPImageProcessor(
+            size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+        ),
     )
     pipe.register_to_config(requires_safety_checker=True)
     return pipe
@@ -158,12 +182,16 @@ def shipping(tmp_path_factory):
 
 def test_the_checker_that_is_shipped_stays_on(shipping, tmp_path):
     pipe = sdkit.load(shipping, device="cpu")
-    with pytest.warns(FlaggedWarning, match="flagged and blanked 2 of 2 pictures; try another") as told:
+    with pytest.warns(
+        FlaggedWarning, match="flagged and blanked 2 of 2 pictures; try another"
+    ) as told:
         r = sdkit.generate(pipe, "a cat", count=2, seed=4, **QUICK)
     assert len([w for w in told if issubclass(w.category, FlaggedWarning)]) == 1
     assert r.flagged
     assert np.asarray(r.image).max() == 0
-    assert r[1].notes == ("The model's safety checker flagged this picture (seed 5) and blanked it.",)
+    assert r[1].notes == (
+        "The model's safety checker flagged this picture (seed 5) and blanked it.",
+    )
     assert "checker flagged this picture (seed 4)" in r._repr_mimebundle_()["text/html"]
     for suffix in ("png", "jpg", "webp"):
         again = sdkit.load_result(r[0].save(tmp_path / f"cat.{suffix}"))
@@ -235,7 +263,11 @@ def test_weights_that_are_missing_from_a_checker_are_not_made_up(shipping, tmp_p
     place = tmp_path / "holes"
     shutil.copytree(shipping, place)
     file = next((place / "safety_checker").glob("*.safetensors"))
-    save_file({k: v for k, v in load_file(file).items() if "concept_embeds" not in k}, file, metadata={"format": "pt"})
+    save_file(
+        {k: v for k, v in load_file(file).items() if "concept_embeds" not in k},
+        file,
+        metadata={"format": "pt"},
+    )
     with pytest.raises(ModelNotFound, match="'safety_checker' lacks weights"):
         sdkit.load(place)
 
@@ -252,13 +284,22 @@ def test_pictures_carry_iptcs_mark(tiny, tmp_path, suffix, task):
     sources = {
         "text-to-image": {},
         "image-to-image": {"image": Image.new("RGB", (32, 32), "teal")},
-        "inpainting": {"image": Image.new("RGB", (32, 32), "teal"), "mask": Image.new("L", (32, 32), 255)},
+        "inpainting": {
+            "image": Image.new("RGB", (32, 32), "teal"),
+            "mask": Image.new("L", (32, 32), 255),
+        },
     }[task]
-    path = sdkit.generate(tiny, "a cat", **QUICK | {"strength": 1.0}, **sources).save(tmp_path / f"cat.{suffix}")
+    path = sdkit.generate(tiny, "a cat", **QUICK | {"strength": 1.0}, **sources).save(
+        tmp_path / f"cat.{suffix}"
+    )
     data = path.read_bytes()
     packet = data[data.index(b"<x:xmpmeta") : data.index(b"</x:xmpmeta>") + len(b"</x:xmpmeta>")]
     marks = [node.get(SOURCE) for node in ET.fromstring(packet).iter() if node.get(SOURCE)]
-    kind = "compositeWithTrainedAlgorithmicMedia" if task == "inpainting" else "trainedAlgorithmicMedia"
+    kind = (
+        "compositeWithTrainedAlgorithmicMedia"
+        if task == "inpainting"
+        else "trainedAlgorithmicMedia"
+    )
     assert marks == [NEWSCODES + kind]
 
 

@@ -104,7 +104,10 @@ def test_an_autoencoders_folder(folder, tmp_path, canary):
 
 
 def test_the_configuration_of_a_single_file(folder, tmp_path, canary):
-    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)}, tmp_path / "one.safetensors")
+    save_file(
+        {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(1)},
+        tmp_path / "one.safetensors",
+    )
     place = tmp_path / "config"
     shutil.copytree(folder, place, ignore=shutil.ignore_patterns("*.safetensors"))
     explosive(place / "text_encoder" / "pytorch_model.bin", canary, "torch")
@@ -122,7 +125,9 @@ def test_loras_and_embeddings_through_diffusers(tiny, tmp_path, canary, suffix, 
             load(str(file), use_safetensors=strict)
 
 
-SILENT = "import pathlib; pathlib.Path({canary!r}).touch()\nclass Mine: pass\nMyUNet = Pipeline = Mine\n"
+SILENT = (
+    "import pathlib; pathlib.Path({canary!r}).touch()\nclass Mine: pass\nMyUNet = Pipeline = Mine\n"
+)
 
 
 def brought(folder, place, canary, *, index=None, config=None):
@@ -156,7 +161,9 @@ def brought(folder, place, canary, *, index=None, config=None):
     ids=["pipeline", "my_pipeline", "part", "none", "auto_map", "stray"],
 )
 def test_code_in_a_checkpoint(folder, tmp_path, canary, changes):
-    with pytest.raises(UnsafeCheckpoint, match="asks for its own pipeline code|brings its own code"):
+    with pytest.raises(
+        UnsafeCheckpoint, match="asks for its own pipeline code|brings its own code"
+    ):
         sdkit.load(brought(folder, tmp_path / "mine", canary, **changes))
 
 
@@ -200,7 +207,9 @@ def test_the_hub_is_asked_for_nothing_that_runs(monkeypatch):
     monkeypatch.setattr(hub, "_ask", lambda *_: None)
     monkeypatch.setattr(hub, "_with_card", lambda *_: None)
     monkeypatch.setattr(
-        diffusers.DiffusionPipeline, "download", lambda name, **options: asked.append(options) or "/none"
+        diffusers.DiffusionPipeline,
+        "download",
+        lambda name, **options: asked.append(options) or "/none",
     )
     for options in ({"safety_checker": False}, {"revision": "0" * 40}):
         with pytest.raises(SdkitError):

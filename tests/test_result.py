@@ -65,9 +65,13 @@ def test_a_result_cannot_be_changed_through_what_it_hands_out() -> None:
 
 def test_numbers_that_differ_are_refused() -> None:
     picture = Image.new("RGB", (8, 8))
-    with pytest.raises(ValueError, match=r"^1 pictures with 2 settings: give one Settings for each$"):
+    with pytest.raises(
+        ValueError, match=r"^1 pictures with 2 settings: give one Settings for each$"
+    ):
         Result([picture], [Settings(), Settings()])
-    with pytest.raises(ValueError, match=r"^1 pictures with latents of shape \(2, 4\): the first axis counts"):
+    with pytest.raises(
+        ValueError, match=r"^1 pictures with latents of shape \(2, 4\): the first axis counts"
+    ):
         Result([picture], [Settings()], np.zeros((2, 4), np.float32))
 
 
@@ -90,12 +94,20 @@ def test_sheets_have_readable_sizes(
 
 def test_a_sheet_holds_every_picture_on_white() -> None:
     sheet = result(3).sheet(columns=2, scale=1)
-    assert [sheet.getpixel(at) for at in [(32, 32), (104, 32), (32, 104)]] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    assert [sheet.getpixel(at) for at in [(32, 32), (104, 32), (32, 104)]] == [
+        (255, 0, 0),
+        (0, 255, 0),
+        (0, 0, 255),
+    ]
     assert sheet.getpixel((104, 104)) == sheet.getpixel((67, 10)) == (255, 255, 255)
 
 
 def test_sheets_take_different_sizes_and_transparency() -> None:
-    pictures = [Image.new("RGB", (32, 64), "red"), Image.new("RGBA", (64, 32), (0, 0, 0, 0)), Image.new("L", (8, 8))]
+    pictures = [
+        Image.new("RGB", (32, 64), "red"),
+        Image.new("RGBA", (64, 32), (0, 0, 0, 0)),
+        Image.new("L", (8, 8)),
+    ]
     sheet = Result(pictures, [Settings()] * 3).sheet(scale=1)
     assert sheet.size == (3 * 64 + 16, 64)
     assert sheet.getpixel((32, 32)) == (255, 0, 0)
@@ -107,14 +119,19 @@ def test_sheets_take_different_sizes_and_transparency() -> None:
     [
         ({"columns": 0}, "columns=0 leaves no room for pictures: use 1 or more"),
         ({"scale": 0}, "scale=0 is outside 0 to 64: use 1 for native pixels, 4 to enlarge"),
-        ({"scale": float("nan")}, "scale=nan is outside 0 to 64: use 1 for native pixels, 4 to enlarge"),
+        (
+            {"scale": float("nan")},
+            "scale=nan is outside 0 to 64: use 1 for native pixels, 4 to enlarge",
+        ),
     ],
 )
 def test_impossible_sheets_are_refused(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(InvalidSettings) as refusal:
         result(2).sheet(**options)
     assert str(refusal.value) == sentence
-    with pytest.raises(InvalidSettings, match=r"^there are no pictures for a sheet: select at least one$"):
+    with pytest.raises(
+        InvalidSettings, match=r"^there are no pictures for a sheet: select at least one$"
+    ):
         result(2)[2:].sheet()
 
 
@@ -157,7 +174,9 @@ def test_scale_enlarges_the_file_and_keeps_the_settings(tmp_path: Path) -> None:
     loaded = load_result(tmp_path / "cat.png")
     assert loaded.image.size == (256, 128)
     assert (loaded.settings.width, loaded.settings.height) == (64, 32)
-    with pytest.raises(InvalidSettings, match=r"^scale=60 makes 30720 by 30720 pixels, above Pillow's limit of"):
+    with pytest.raises(
+        InvalidSettings, match=r"^scale=60 makes 30720 by 30720 pixels, above Pillow's limit of"
+    ):
         result(1, (512, 512)).save(tmp_path / "cat.png", scale=60)
 
 
@@ -170,7 +189,10 @@ def test_several_pictures_get_numbers(tmp_path: Path) -> None:
 
 def test_save_all_names_by_prompt_and_replaces_nothing(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (8, 8))] * 3
-    r = Result(pictures, [Settings("a cat", seed=1), Settings("A Cat", seed=1), Settings("../a dog?", seed=2)])
+    r = Result(
+        pictures,
+        [Settings("a cat", seed=1), Settings("A Cat", seed=1), Settings("../a dog?", seed=2)],
+    )
     first = [path.name for path in r.save_all(tmp_path)]
     assert first == ["a-cat-1.png", "A-Cat-1-2.png", "a-dog-2.png"]
     r[2].save_all(tmp_path)
@@ -184,7 +206,10 @@ def test_save_all_names_by_prompt_and_replaces_nothing(tmp_path: Path) -> None:
         ("cat.gif", "cannot save 'cat.gif': the name must end in .png, .jpg or .webp"),
         ("cat", "cannot save 'cat': the name must end in .png, .jpg or .webp"),
         ("", "cannot save '': the name must end in .png, .jpg or .webp"),
-        ("no/cat.png", "cannot save 'no/cat.png': there is no folder 'no'; make it first, or choose another"),
+        (
+            "no/cat.png",
+            "cannot save 'no/cat.png': there is no folder 'no'; make it first, or choose another",
+        ),
     ],
 )
 def test_bad_paths_are_refused_in_one_sentence(
@@ -214,7 +239,9 @@ def test_a_prompt_too_long_for_jpeg_goes_to_png(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
-def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
     (tmp_path / f"cat-0{suffix}").write_bytes(b"old")
     save, calls = Image.Image.save, []
 
@@ -243,12 +270,16 @@ def test_loading_tells_what_is_wrong_and_where(tmp_path: Path) -> None:
 
 def test_a_foreign_picture_gets_its_size_and_a_note_about_its_sampler(tmp_path: Path) -> None:
     exif = Image.Exif()
-    text = to_parameters(Settings("a fox", steps=4), {"Schedule type": "Simple"}).replace("Seed", "Sampler: DEIS, Seed")
+    text = to_parameters(Settings("a fox", steps=4), {"Schedule type": "Simple"}).replace(
+        "Seed", "Sampler: DEIS, Seed"
+    )
     exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + text.encode()
     Image.new("CMYK", (40, 24)).save(tmp_path / "fox.jpg", exif=exif)
     loaded = load_result(tmp_path / "fox.jpg")
     assert (loaded.settings.width, loaded.settings.height, loaded.image.mode) == (40, 24, "RGB")
-    assert loaded.notes == ("sampler 'DEIS' has no counterpart here: the pipeline's own scheduler will be used",)
+    assert loaded.notes == (
+        "sampler 'DEIS' has no counterpart here: the pipeline's own scheduler will be used",
+    )
     Image.new("RGB", (41, 24)).save(tmp_path / "fox.jpg", exif=exif)
     assert load_result(tmp_path / "fox.jpg").settings.width is None
 

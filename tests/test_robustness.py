@@ -70,7 +70,9 @@ def test_an_interrupt_inside_a_network_leaves_no_trace(tiny, where, probes):
 
 def _hooks(pipe):
     networks = (pipe.unet, pipe.vae, pipe.text_encoder)
-    return [len(m._forward_hooks) + len(m._forward_pre_hooks) for n in networks for m in n.modules()]
+    return [
+        len(m._forward_hooks) + len(m._forward_pre_hooks) for n in networks for m in n.modules()
+    ]
 
 
 # -- memory --------------------------------------------------------------------------------------------------------
@@ -83,7 +85,9 @@ def test_fifty_captured_pictures_keep_nothing(tiny):
             assert r.attention is not None
         del r
         gc.collect()
-        return sum(isinstance(x, torch.Tensor) for x in gc.get_objects()), tracemalloc.get_traced_memory()[0]
+        return sum(
+            isinstance(x, torch.Tensor) for x in gc.get_objects()
+        ), tracemalloc.get_traced_memory()[0]
 
     cycle(3)  # what is remembered on purpose: words, layouts
     tracemalloc.start()
@@ -93,7 +97,9 @@ def test_fifty_captured_pictures_keep_nothing(tiny):
     finally:
         tracemalloc.stop()
     assert later_tensors == tensors
-    assert later_size - size < 45 * 1024  # bytes: the least that could be kept, a picture of 32×32, is 3,072 each time
+    assert (
+        later_size - size < 45 * 1024
+    )  # bytes: the least that could be kept, a picture of 32×32, is 3,072 each time
 
 
 # -- damaged weights -----------------------------------------------------------------------------------------------
@@ -126,7 +132,9 @@ def _length(file):
 
 def _lacking(file):
     weights = load_file(file)
-    weights.pop(next(name for name in weights if name.endswith(("conv_in.weight", "q_proj.weight"))))
+    weights.pop(
+        next(name for name in weights if name.endswith(("conv_in.weight", "q_proj.weight")))
+    )
     save_file(weights, file, metadata={"format": "pt"})
 
 
@@ -169,7 +177,12 @@ def test_weights_that_are_missing_are_not_made_up(folder, tmp_path, part):
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 5000])
 def test_a_damaged_configuration_is_one_sentence(folder, tmp_path, text):
-    for file in ("model_index.json", "unet/config.json", "text_encoder/config.json", "scheduler/scheduler_config.json"):
+    for file in (
+        "model_index.json",
+        "unet/config.json",
+        "text_encoder/config.json",
+        "scheduler/scheduler_config.json",
+    ):
         place = tmp_path / file.replace("/", "-")
         shutil.copytree(folder, place)
         (place / file).write_text(text)
@@ -240,7 +253,9 @@ def told(folder, tmp_path_factory):
             "PYTHONPATH": os.pathsep.join(sys.path),
         }
         command = [sys.executable, str(place / "visit.py"), *REFUSALS, "no/answer"]
-        subprocess.run(command, env=os.environ | settings, check=True, capture_output=True, timeout=300)
+        subprocess.run(
+            command, env=os.environ | settings, check=True, capture_output=True, timeout=300
+        )
     return json.loads((place / "visit.py.json").read_text())
 
 

@@ -21,8 +21,14 @@ def test_the_house_is_seen_at_a_glance():
 
 def test_no_room_imports_in_a_circle_and_training_stays_apart():
     """The contracts stand in pyproject.toml: acyclic siblings at every depth, and training, which nothing needs at run time."""
-    command = [sys.executable, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
-    done = subprocess.run([*command, "--no-cache"], capture_output=True, text=True, cwd=PACKAGE.parent, check=False)
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+    ]
+    done = subprocess.run(
+        [*command, "--no-cache"], capture_output=True, text=True, cwd=PACKAGE.parent, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 broken" in done.stdout
 
@@ -32,12 +38,18 @@ def test_a_choice_of_three_is_written_out():
     for path in sorted(PACKAGE.rglob("*.py")):
         for outer in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(outer, ast.IfExp):
-                inner = [node for node in ast.walk(outer) if isinstance(node, ast.IfExp) and node is not outer]
+                inner = [
+                    node
+                    for node in ast.walk(outer)
+                    if isinstance(node, ast.IfExp) and node is not outer
+                ]
                 assert not inner, f"{path}:{outer.lineno}"
 
 
 def _fresh(code):
-    return subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)
+    return subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True
+    )
 
 
 def test_import_is_light():
@@ -53,7 +65,12 @@ def test_init_stays_small():
 
 def test_type_checkers_see_the_same_names():
     stub = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
-    names = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    names = {
+        alias.asname
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
     assert names | {"__version__"} == set(sdkit.__all__)
 
 
@@ -81,7 +98,11 @@ def _without_words(path):
     """The code of a module, without comments and docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
             node.value.value = ""
     return ast.unparse(tree)
 
@@ -90,6 +111,10 @@ def test_only_two_rooms_tell_families_apart():
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         room = path.relative_to(PACKAGE).parts[0]
-        if room not in _KNOWING and room != "pocket" and (hit := _NAMES.search(_without_words(path))):
+        if (
+            room not in _KNOWING
+            and room != "pocket"
+            and (hit := _NAMES.search(_without_words(path)))
+        ):
             found.append(f"{path.relative_to(PACKAGE)}: {hit[0]}")
     assert found == []

@@ -77,8 +77,15 @@ def test_replace_changes_a_copy() -> None:
 
 
 def test_numbers_of_numpy_become_pythons_own() -> None:
-    made = Settings(seed=np.uint32(5), steps=np.int16(20), guidance_scale=np.float32(7.5), width=np.int64(512))
-    assert [type(value) for value in (made.seed, made.steps, made.guidance_scale, made.width)] == [int, int, float, int]
+    made = Settings(
+        seed=np.uint32(5), steps=np.int16(20), guidance_scale=np.float32(7.5), width=np.int64(512)
+    )
+    assert [type(value) for value in (made.seed, made.steps, made.guidance_scale, made.width)] == [
+        int,
+        int,
+        float,
+        int,
+    ]
     assert Settings.from_json(made.to_json()) == made
 
 

@@ -36,20 +36,33 @@ def certificate(name, public, issuer, issuer_key, *, authority):
         .not_valid_after(now + day)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
         .add_extension(
-            x509.KeyUsage(digital_signature=not authority, key_cert_sign=authority, crl_sign=authority, **usage),
+            x509.KeyUsage(
+                digital_signature=not authority,
+                key_cert_sign=authority,
+                crl_sign=authority,
+                **usage,
+            ),
             critical=True,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()),
+            critical=False,
+        )
     )
     if not authority:
-        built = built.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False)
+        built = built.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False
+        )
     return built.sign(issuer_key, hashes.SHA256())
 
 
 def named(name):
     return x509.Name(
-        [x509.NameAttribute(NameOID.ORGANIZATION_NAME, "A workshop"), x509.NameAttribute(NameOID.COMMON_NAME, name)]
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, "A workshop"),
+            x509.NameAttribute(NameOID.COMMON_NAME, name),
+        ]
     )
 
 
@@ -58,7 +71,11 @@ def signature(request, tmp_path_factory):
     """PEM files of a chain made here, and of the key of its last certificate."""
     folder = tmp_path_factory.mktemp(request.param)
     top = ec.generate_private_key(ec.SECP256R1())
-    own = ec.generate_private_key(ec.SECP256R1()) if request.param == "p256" else ed25519.Ed25519PrivateKey.generate()
+    own = (
+        ec.generate_private_key(ec.SECP256R1())
+        if request.param == "p256"
+        else ed25519.Ed25519PrivateKey.generate()
+    )
     chain = [
         certificate("signer", own.public_key(), "top", top, authority=False),
         certificate("top", top.public_key(), "top", top, authority=True),
@@ -83,10 +100,14 @@ def read(path, kind):
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".png", "png"), (".jpg", "jpeg"), (".webp", "webp")])
-def test_a_signed_picture_says_who_made_it_and_keeps_its_settings(tmp_path, signature, suffix, kind):
+def test_a_signed_picture_says_who_made_it_and_keeps_its_settings(
+    tmp_path, signature, suffix, kind
+):
     path = result().save(tmp_path / f"cat{suffix}", sign=signature)
     manifest, codes = read(path, kind)
-    actions = next(a for a in manifest["assertions"] if a["label"].startswith("c2pa.actions"))["data"]["actions"]
+    actions = next(a for a in manifest["assertions"] if a["label"].startswith("c2pa.actions"))[
+        "data"
+    ]["actions"]
     assert actions[0]["digitalSourceType"].endswith("/trainedAlgorithmicMedia")
     assert manifest["claim_generator_info"][0]["name"] == "sdkit-notebooks"
     assert codes <= {"signingCredential.untrusted"}  # intact; whose it is, nobody has vouched for

@@ -21,10 +21,20 @@ from sdkit import cli
 from sdkit.errors import BadPicture, InvalidSettings, SdkitError
 from sdkit.generation import complete
 from sdkit.pictures.metadata import fingerprint, open_picture
-from sdkit.pictures.sources import as_mask, as_source, effective_fit, fitted, fitted_mask, mask_note, sized_like
+from sdkit.pictures.sources import (
+    as_mask,
+    as_source,
+    effective_fit,
+    fitted,
+    fitted_mask,
+    mask_note,
+    sized_like,
+)
 from sdkit.settings import FITS, Settings
 
-CASES = int(os.environ.get("SDKIT_SOURCE_CASES", "200"))  # of the fuzz; 2,000 takes ten times as long
+CASES = int(
+    os.environ.get("SDKIT_SOURCE_CASES", "200")
+)  # of the fuzz; 2,000 takes ten times as long
 SMALL = {"steps": 2, "strength": 1, "progress": False}
 HALF = SMALL | {"strength": 0.5}  # the source is still seen
 ORIENTATIONS = range(1, 9)
@@ -80,7 +90,11 @@ def test_orientation_a_phones_photo_stands_upright(tmp_path, orientation, kind):
         given = stored
         given.info["exif"] = exif.tobytes()
     else:
-        given.write_bytes(saved(stored, kind, exif=exif.tobytes(), **({"lossless": True} if kind == "WEBP" else {})))
+        given.write_bytes(
+            saved(
+                stored, kind, exif=exif.tobytes(), **({"lossless": True} if kind == "WEBP" else {})
+            )
+        )
     made = as_source(given)
     assert (array(made) == scene()).all()
     assert made.info == {}
@@ -170,12 +184,19 @@ def test_depth_in_any_order_of_bytes(mode):
 
 def test_depth_of_a_png_with_16_bits(tmp_path):
     Image.fromarray((grey() * 65535).round().astype(np.uint16)).save(tmp_path / "deep.png")
-    assert np.abs(array(as_source(tmp_path / "deep.png"))[..., 0] - (grey() * 255).round()).max() <= 1
+    assert (
+        np.abs(array(as_source(tmp_path / "deep.png"))[..., 0] - (grey() * 255).round()).max() <= 1
+    )
 
 
 @pytest.mark.parametrize(
     "values",
-    [scene() / 255, (scene() / 255).astype(np.float16), scene().astype(np.int64), scene().astype(np.uint16) * 257],
+    [
+        scene() / 255,
+        (scene() / 255).astype(np.float16),
+        scene().astype(np.int64),
+        scene().astype(np.uint16) * 257,
+    ],
 )
 def test_depth_of_arrays_of_colours(values):
     assert np.abs(array(as_source(values)) - scene()).max() <= 1
@@ -183,7 +204,12 @@ def test_depth_of_arrays_of_colours(values):
 
 def test_depth_a_float_that_resampling_took_above_white_stays_in_scale():
     values = grey().astype(np.float32) * 1.05 - 0.02
-    assert np.abs(array(as_source(Image.fromarray(values)))[..., 0] - (values * 255).clip(0, 255)).max() <= 1
+    assert (
+        np.abs(
+            array(as_source(Image.fromarray(values)))[..., 0] - (values * 255).clip(0, 255)
+        ).max()
+        <= 1
+    )
 
 
 @given(st.lists(st.integers(0, 65535), min_size=1, max_size=30))
@@ -217,7 +243,11 @@ def test_what_is_no_picture_is_told_in_one_sentence(take, given_, sentence):
 
 def test_a_file_that_ends_early_or_was_closed_is_told(tmp_path):
     file = tmp_path / "short.png"
-    file.write_bytes(saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))[:6000])
+    file.write_bytes(
+        saved(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)))[
+            :6000
+        ]
+    )
     for given_ in (file, Image.open(file)):
         with pytest.raises(BadPicture, match="cannot be read"):
             as_source(given_)
@@ -244,7 +274,9 @@ def test_colour_spaces_keep_the_colour(mode):
 
 
 def test_colour_spaces_a_cmyk_jpeg(tmp_path):
-    Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    Image.new("RGB", (16, 16), (200, 30, 60)).convert("CMYK").save(
+        tmp_path / "print.jpg", quality=95
+    )
     assert np.abs(array(as_source(tmp_path / "print.jpg")) - [200, 30, 60]).max() <= 6
 
 
@@ -292,7 +324,9 @@ def test_long_metadata_leaves_the_guards_where_they_are(tmp_path):
         as_source(tmp_path / "a.gif")
     huge = struct.pack(">II", 60_000, 60_000) + b"\x08\x02\0\0\0"
     head = struct.pack(">I", 13) + b"IHDR" + huge + struct.pack(">I", zlib.crc32(b"IHDR" + huge))
-    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 0) + b"IDAT" + bytes(4))
+    (tmp_path / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + head + struct.pack(">I", 0) + b"IDAT" + bytes(4)
+    )
     with pytest.raises(BadPicture, match="64 megapixels"):
         as_source(tmp_path / "bomb.png")
 
@@ -346,7 +380,10 @@ def test_alpha_of_a_mask_counts_where_it_carries_the_mask(kind, mask, wanted):
     assert as_mask(made) is made
 
 
-@given(st.lists(st.integers(0, 255), min_size=64, max_size=64), st.sampled_from([(255,) * 3, (0,) * 3, (9, 90, 200)]))
+@given(
+    st.lists(st.integers(0, 255), min_size=64, max_size=64),
+    st.sampled_from([(255,) * 3, (0,) * 3, (9, 90, 200)]),
+)
 def test_alpha_of_one_coloured_mask_is_the_mask(alpha, colour):
     channel = Image.fromarray(np.array(alpha, np.uint8).reshape(8, 8))
     image = Image.new("RGBA", (8, 8), (*colour, 255))
@@ -394,7 +431,8 @@ def test_proportions_without_a_size_a_ball_stays_round(tiny):
 
 
 @pytest.mark.parametrize(
-    ("fit", "wanted"), [("crop", (32, 32)), (None, (32, 32)), ("pad", (16, 16)), ("stretch", (16, 32))]
+    ("fit", "wanted"),
+    [("crop", (32, 32)), (None, (32, 32)), ("pad", (16, 16)), ("stretch", (16, 32))],
 )
 def test_proportions_of_a_size_that_was_asked_for(fit, wanted):
     made = fitted(ball(128, 64), (64, 64), fit)
@@ -434,7 +472,9 @@ def test_proportions_a_mask_of_the_pictures_own_shape_is_taken_whole():
 def test_proportions_a_mask_of_another_shape_is_told(tiny):
     assert mask_note(Image.new("L", (100, 67)), (1000, 667), (72, 48)) is None
     assert mask_note(Image.new("L", (32, 32)), (64, 32), (32, 32)) is None
-    with pytest.warns(UserWarning, match="The mask has 30×90 pixels and the image 64×64, so the mask is stretched"):
+    with pytest.warns(
+        UserWarning, match="The mask has 30×90 pixels and the image 64×64, so the mask is stretched"
+    ):
         complete(tiny, "a fox", image=Image.new("RGB", (64, 64)), mask=Image.new("L", (30, 90)))
 
 
@@ -474,8 +514,12 @@ def test_proportions_of_any_source_give_a_size_that_settings_take(width, height,
     assert s.width % step == s.height % step == 0
     assert s.width * s.height <= usual[0] * usual[1]
     assert (s.width >= s.height) == (width >= height) or abs(width / height - 1) < 0.2
-    if max(width / height, height / width) <= 2:  # common photos: 64 pixels a side leave steps of an eighth
-        assert abs(math.log(s.width / s.height * height / width)) < (0.13 if usual == (64, 64) else 0.04)
+    if (
+        max(width / height, height / width) <= 2
+    ):  # common photos: 64 pixels a side leave steps of an eighth
+        assert abs(math.log(s.width / s.height * height / width)) < (
+            0.13 if usual == (64, 64) else 0.04
+        )
     if width * usual[1] == height * usual[0]:
         assert (s.width, s.height) == usual
 
@@ -488,7 +532,10 @@ def test_proportions_that_are_equal_change_nothing_to_the_bit(side):
     assert as_mask(mask) is mask
     assert fingerprint(as_source(image)) == fingerprint(image)
     for fit in (*FITS, None):
-        assert (array(fitted(image, (32, 32), fit)) == array(image.resize((32, 32), Image.Resampling.LANCZOS))).all()
+        assert (
+            array(fitted(image, (32, 32), fit))
+            == array(image.resize((32, 32), Image.Resampling.LANCZOS))
+        ).all()
         hole = fitted_mask(mask, image.size, (32, 32), fit)
         assert (array(hole) == array(mask.resize((32, 32), Image.Resampling.BILINEAR))).all()
 
@@ -497,7 +544,8 @@ def test_fit_is_one_of_three_and_needs_an_image(tiny):
     with pytest.raises(InvalidSettings, match="there is no fit 'squeeze'"):
         Settings(fit="squeeze")
     with pytest.raises(
-        InvalidSettings, match=re.escape("fit='pad' says how an image gets into the size; give image=…")
+        InvalidSettings,
+        match=re.escape("fit='pad' says how an image gets into the size; give image=…"),
     ):
         sdkit.generate(tiny, "a fox", fit="pad", progress=False)
     assert Settings.from_json(Settings("a", fit="pad").to_json()).fit == "pad"
@@ -531,7 +579,9 @@ def test_sweeps_and_walks_take_the_same_pictures(tiny, tmp_path):
     grid = sdkit.sweep(tiny, "a fox", x={"fit": list(FITS)}, image=tmp_path / "a.png", **HALF)
     sheets = {name: array(grid.cells[n, 0, 0].image).tobytes() for n, name in enumerate(FITS)}
     assert len(set(sheets.values())) == 3
-    walk = sdkit.interpolate(tiny, ["a fox", "a cat"], frames=2, image=str(tmp_path / "a.png"), **HALF)
+    walk = sdkit.interpolate(
+        tiny, ["a fox", "a cat"], frames=2, image=str(tmp_path / "a.png"), **HALF
+    )
     assert walk.plan.keyframes[0].width > walk.plan.keyframes[0].height
 
 
@@ -540,7 +590,23 @@ def test_the_shell_has_fit(tmp_path, monkeypatch, capsys):
     assert cli.main(["generate", "a fox", "--fit", "pad"]) == 2
     assert "--fit needs --image" in capsys.readouterr().err
     ball(96, 48).save("ball.png")
-    assert cli.main(["generate", "a fox", "--image", "ball.png", "--fit", "pad", "--steps", "3", "-o", "fox.png"]) == 0
+    assert (
+        cli.main(
+            [
+                "generate",
+                "a fox",
+                "--image",
+                "ball.png",
+                "--fit",
+                "pad",
+                "--steps",
+                "3",
+                "-o",
+                "fox.png",
+            ]
+        )
+        == 0
+    )
     made = sdkit.load_result("fox.png")
     assert (made.image.size, made.settings.fit) == ((64, 64), "pad")
 
@@ -558,17 +624,23 @@ def any_picture(chance, folder):
     width, height = (int(n) for n in chance.choice(SIDES, 2, p=[0.01, *[0.99 / 12] * 12]))
     if chance.random() < 0.2:
         kind = chance.choice(["uint8", "bool", "uint16", "int16", "int32", "int64", "float16", "float32", "float64", "complex64", "U1"])  # fmt: skip
-        shape = [(height, width), (height, width, int(chance.integers(1, 6))), (width,)][int(chance.integers(3))]
+        shape = [(height, width), (height, width, int(chance.integers(1, 6))), (width,)][
+            int(chance.integers(3))
+        ]
         values = chance.normal(0.5, 1, shape) * 10.0 ** chance.integers(0, 5)
         return values.astype(kind)
     mode = str(chance.choice(MODES))
     image = Image.new(mode, (width, height))
     if width and height:
         raw = np.asarray(image)
-        values = chance.random(raw.shape) * (2 if raw.dtype == bool else 10 ** chance.integers(0, 8))
+        values = chance.random(raw.shape) * (
+            2 if raw.dtype == bool else 10 ** chance.integers(0, 8)
+        )
         with np.errstate(all="ignore"):
             image = (
-                Image.frombytes(mode, image.size, values.astype(raw.dtype).tobytes()) if raw.dtype != bool else image
+                Image.frombytes(mode, image.size, values.astype(raw.dtype).tobytes())
+                if raw.dtype != bool
+                else image
             )
     if mode == "P" and chance.random() < 0.7:
         image.putpalette(chance.integers(0, 256, 768, np.uint8).tobytes())
@@ -596,7 +668,11 @@ def in_a_file(chance, image, path):
         return image
     if chance.random() < 0.4:  # cut, or a byte is another one
         place = int(chance.integers(len(data)))
-        data = data[:place] if chance.random() < 0.5 else data[:place] + chance.bytes(1) + data[place + 1 :]
+        data = (
+            data[:place]
+            if chance.random() < 0.5
+            else data[:place] + chance.bytes(1) + data[place + 1 :]
+        )
     path.write_bytes(data)
     return str(path) if chance.random() < 0.5 else path
 
@@ -607,7 +683,10 @@ def test_fuzz_of_sources_and_masks_has_no_raw_exception(tiny, tmp_path):
         chance = np.random.default_rng([15, case])
         asked = Settings(fit=chance.choice([*FITS, None]), width=chance.choice([None, 16, 136]), height=chance.choice([None, 64]))  # fmt: skip
         try:
-            source, mask = as_source(any_picture(chance, tmp_path)), as_mask(any_picture(chance, tmp_path))
+            source, mask = (
+                as_source(any_picture(chance, tmp_path)),
+                as_mask(any_picture(chance, tmp_path)),
+            )
         except SdkitError as error:
             sentences.append(str(error))
             continue
@@ -617,12 +696,17 @@ def test_fuzz_of_sources_and_masks_has_no_raw_exception(tiny, tmp_path):
         size, fit = (s.width, s.height), effective_fit(s, source)
         start, hole = fitted(source, size, fit), fitted_mask(mask, source.size, size, fit)
         assert (start.mode, start.size, hole.mode, hole.size) == ("RGB", size, "L", size), case
-        assert (as_source(source) is source, as_mask(mask) is mask, source.info, mask.info) == (True, True, {}, {}), (
-            case
-        )
+        assert (as_source(source) is source, as_mask(mask) is mask, source.info, mask.info) == (
+            True,
+            True,
+            {},
+            {},
+        ), case
         if case in WITH_THE_MODEL:
             with warnings.catch_warnings(record=True) as told:
-                made = sdkit.generate(tiny, asked, image=source, mask=mask, steps=1, strength=1, progress=False)
+                made = sdkit.generate(
+                    tiny, asked, image=source, mask=mask, steps=1, strength=1, progress=False
+                )
             assert all("the mask is stretched" in str(w.message) for w in told), case
             assert (made.image.size, made.settings.fit) == (size, fit), case
     assert taken > CASES / 4, "most generated pictures should be good ones"

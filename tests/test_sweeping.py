@@ -24,7 +24,12 @@ def pixels(image):
 
 
 def quick(pipe, settings=BASE, **options):
-    options = {"x": {"guidance_scale": [1, 3, 6]}, "y": {"seed": [1, 2]}, "progress": False, **options}
+    options = {
+        "x": {"guidance_scale": [1, 3, 6]},
+        "y": {"seed": [1, 2]},
+        "progress": False,
+        **options,
+    }
     return sweep(pipe, settings, **options)
 
 
@@ -43,7 +48,11 @@ def test_every_cell_is_the_picture_that_generate_makes_alone(tiny):
     for x, y, z in np.ndindex(grid.shape):
         cell = grid[x, y, z]
         s = cell.settings
-        assert (s.guidance_scale, s.seed, s.scheduler) == ([1, 3, 6][x], [1, 2][y], ["ddim", "euler"][z])
+        assert (s.guidance_scale, s.seed, s.scheduler) == (
+            [1, 3, 6][x],
+            [1, 2][y],
+            ["ddim", "euler"][z],
+        )
         alone = generate(tiny, s, progress=False)
         assert alone.settings == s
         assert np.abs(pixels(alone.image) - pixels(cell.image)).max() <= 1
@@ -60,7 +69,9 @@ def test_text_is_encoded_once_and_equal_cells_are_made_once(tiny, runs):
 
     type(tiny).encode_prompt = counting
     try:
-        grid = quick(tiny, x={"prompt": ["a red cat", "a red cat"]}, y={"seed": [1, 2, 1]}, batch_size=8)
+        grid = quick(
+            tiny, x={"prompt": ["a red cat", "a red cat"]}, y={"seed": [1, 2, 1]}, batch_size=8
+        )
     finally:
         type(tiny).encode_prompt = tiny_encode
     assert sorted(encoded) == ["", "a red cat"]
@@ -80,7 +91,9 @@ def test_a_folder_is_gone_on_with_after_a_stop(tiny, runs, tmp_path):
         if done == 2:
             raise Cancelled
 
-    with pytest.warns(UserWarning, match="Stopped after 2 of 6 cells; .* run it again with the same folder"):
+    with pytest.warns(
+        UserWarning, match="Stopped after 2 of 6 cells; .* run it again with the same folder"
+    ):
         part = quick(tiny, folder=tmp_path / "s", on_cell=stop, batch_size=1)
     assert (len(part), len(part.missing)) == (2, 4)
     assert part.missing == [s for s in part.wanted.values() if s not in [r.settings for r in part]]
@@ -89,7 +102,9 @@ def test_a_folder_is_gone_on_with_after_a_stop(tiny, runs, tmp_path):
     assert len(runs) - made_before == 4 * 2, "finished cells are not made again"
     assert len(whole) == 6
     fresh = quick(tiny, batch_size=1)
-    assert all((pixels(a.image) == pixels(b.image)).all() for a, b in zip(whole, fresh, strict=True))
+    assert all(
+        (pixels(a.image) == pixels(b.image)).all() for a, b in zip(whole, fresh, strict=True)
+    )
     assert load_result(tmp_path / "s" / "x2-y1-z0.png").settings == whole[2, 1].settings
     with pytest.raises(InvalidSettings, match=r"The cell \(2, 1\) was not made"):
         part[2, 1]
@@ -108,13 +123,18 @@ def test_what_a_kill_leaves_is_made_again(tiny, runs, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
         ["sweep.json", *(f"x{x}-y{y}-z0.png" for x in range(3) for y in range(2))]
     )
-    assert all(np.abs(pixels(a.image) - pixels(b.image)).max() <= 1 for a, b in zip(again, whole, strict=True))
+    assert all(
+        np.abs(pixels(a.image) - pixels(b.image)).max() <= 1
+        for a, b in zip(again, whole, strict=True)
+    )
 
 
 def test_folders_of_other_things_are_refused_before_the_first_step(tiny, runs, tmp_path):
     quick(tiny, folder=tmp_path / "a")
     runs.clear()
-    with pytest.raises(CannotSave, match=r"holds another sweep \(guidance scale by seed, 6 cells\)"):
+    with pytest.raises(
+        CannotSave, match=r"holds another sweep \(guidance scale by seed, 6 cells\)"
+    ):
         quick(tiny, y={"seed": [1, 3]}, folder=tmp_path / "a")
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "thesis.doc").touch()
@@ -140,7 +160,8 @@ def test_a_full_disk_loses_nothing(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.replace", full)
     with pytest.warns(
-        UserWarning, match="4 cells could not be written .*No space left on device.* make room and call save_all"
+        UserWarning,
+        match="4 cells could not be written .*No space left on device.* make room and call save_all",
     ):
         grid = quick(tiny, folder=tmp_path)
     assert len(grid) == 6
@@ -172,7 +193,10 @@ def test_image_to_image_sweeps_its_strength(tiny):
     [
         ({"x": {"scheduler": ["ddim", "eular"]}}, "there is no scheduler 'eular'"),
         ({"x": {"seed": [1]}, "y": {"seed": [2]}}, "seed stands on two axes"),
-        ({"x": {"seed": range(101)}, "y": {"steps": range(1, 101)}}, "has 10100 cells; 10000 is the most"),
+        (
+            {"x": {"seed": range(101)}, "y": {"steps": range(1, 101)}},
+            "has 10100 cells; 10000 is the most",
+        ),
         ({"x": {"prompt": SearchReplace("dog", ["cat"])}}, "'dog' is not in 'a red cat'"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"settings": 7}, "settings is a int; give words"),
@@ -191,7 +215,9 @@ def test_the_sheet_shows_the_cells_where_they_belong(tiny):
     body = pixels(sheet)[-tall:, -wide:]
     for x in range(3):
         for y in range(2):
-            assert (body[38 * y : 38 * y + 32, 38 * x : 38 * x + 32] == pixels(grid[x, y].image)).all()
+            assert (
+                body[38 * y : 38 * y + 32, 38 * x : 38 * x + 32] == pixels(grid[x, y].image)
+            ).all()
     assert (pixels(sheet)[:-tall].min(axis=2) < 128).any(), "labels above"
     assert (pixels(sheet)[-tall:, :-wide].min(axis=2) < 128).any(), "labels beside"
 
@@ -265,7 +291,9 @@ def test_a_sweep_goes_on_whatever_its_cells_did_to_save_memory(tiny, runs, tmp_p
     assert len(runs) == before, "all cells are there"
 
 
-def test_a_folder_that_an_older_sdkit_began_is_gone_on_with_and_one_of_a_newer_is_not_mixed(tiny, tmp_path):
+def test_a_folder_that_an_older_sdkit_began_is_gone_on_with_and_one_of_a_newer_is_not_mixed(
+    tiny, tmp_path
+):
     quick(tiny, folder=tmp_path)
     book = tmp_path / "sweep.json"
     about = json.loads(book.read_text(encoding="utf-8"))

@@ -8,8 +8,19 @@ from sdkit.pipelines.tokens import read_prompt
 
 def test_every_word_knows_its_pieces(pocket):
     prompt = read_prompt(pocket.tokenizer, "a Red car, next to a palm-tree")
-    pieces = pocket.tokenizer.convert_ids_to_tokens(pocket.tokenizer("a Red car, next to a palm-tree").input_ids)
-    assert [w.text for w in prompt.words] == ["a", "Red", "car", ",", "next", "to", "a", "palm-tree"]
+    pieces = pocket.tokenizer.convert_ids_to_tokens(
+        pocket.tokenizer("a Red car, next to a palm-tree").input_ids
+    )
+    assert [w.text for w in prompt.words] == [
+        "a",
+        "Red",
+        "car",
+        ",",
+        "next",
+        "to",
+        "a",
+        "palm-tree",
+    ]
     for word in prompt.words:
         read = "".join(pieces[p].replace("</w>", "") for p in word.positions)
         assert read == word.text.lower()
@@ -20,7 +31,12 @@ def test_every_word_knows_its_pieces(pocket):
 
 def test_every_position_belongs_to_one_thing(pocket):
     prompt = read_prompt(pocket.tokenizer, "a xyzzy on a white background")
-    owned = [*prompt.start, *prompt.end, *prompt.padding, *(p for w in prompt.words for p in w.positions)]
+    owned = [
+        *prompt.start,
+        *prompt.end,
+        *prompt.padding,
+        *(p for w in prompt.words for p in w.positions),
+    ]
     assert sorted(owned) == list(range(pocket.tokenizer.model_max_length))
     assert prompt.used == len(owned) - len(prompt.padding)
     assert len(prompt.words[1].positions) > 1, "an unknown word has several pieces"

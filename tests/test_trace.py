@@ -23,7 +23,9 @@ def pixels(image):
 
 
 def quick(pipe, prompt="a cat", **options):
-    return generate(pipe, prompt, **{"steps": 4, "guidance_scale": 3.0, "progress": False, **options})
+    return generate(
+        pipe, prompt, **{"steps": 4, "guidance_scale": 3.0, "progress": False, **options}
+    )
 
 
 class Gaussian:
@@ -66,7 +68,9 @@ def test_trace_equals_the_closed_form(tiny, name, kind):
     np.testing.assert_allclose(trace.x0, meant[:, 0], atol=4e-3 * loose)
     # eps of fp16 arrays is good to 1e-3 where noise is left to speak of
     noisy = trace.alpha_bar < 0.9
-    mixed = trace.alphas[:, None, None, None] * trace.x0 + trace.sigmas[:, None, None, None] * trace.noise_of("guided")
+    mixed = trace.alphas[:, None, None, None] * trace.x0 + trace.sigmas[
+        :, None, None, None
+    ] * trace.noise_of("guided")
     np.testing.assert_allclose(mixed[noisy], trace.latents[:-1][noisy], rtol=4e-3, atol=1e-2)
 
 
@@ -76,7 +80,9 @@ def test_flow_matching_against_the_straight_line(family):
     made = quick(pipe, width=32, height=32, steps=5, seed=2, trace=True)
     t = made.trace
     assert t.x0.shape == (5, 16, 16, 16)
-    assert t.nbytes == trace_cost(pipe, made.settings) - (2 * t.x0.nbytes if family == "flux" else 0)
+    assert t.nbytes == trace_cost(pipe, made.settings) - (
+        2 * t.x0.nbytes if family == "flux" else 0
+    )
     assert t.kind == "flow"
     np.testing.assert_allclose(t.alphas + t.sigmas, 1)
     # Euler on a flow: the next latents lie on the line from here towards x0, as far as the noise falls
@@ -108,7 +114,9 @@ def test_recording_changes_nothing_and_costs_what_was_told(tiny, name, guidance_
     plain = quick(tiny, **options)
     traced = quick(tiny, **options, trace=True)
     assert (plain.latents == traced.latents).all()
-    assert all((pixels(a) == pixels(b)).all() for a, b in zip(plain.images, traced.images, strict=True))
+    assert all(
+        (pixels(a) == pixels(b)).all() for a, b in zip(plain.images, traced.images, strict=True)
+    )
     assert "forward" not in vars(tiny.unet)
     assert "step" not in vars(tiny.scheduler)
     for i in range(2):
@@ -120,7 +128,9 @@ def test_recording_changes_nothing_and_costs_what_was_told(tiny, name, guidance_
 
 def test_guidance_is_the_mixture_of_its_parts(tiny):
     t = quick(tiny, guidance_scale=5.0, trace=True).trace
-    mixture = t.unconditional.astype(np.float32) + 5 * (t.conditional.astype(np.float32) - t.unconditional)
+    mixture = t.unconditional.astype(np.float32) + 5 * (
+        t.conditional.astype(np.float32) - t.unconditional
+    )
     np.testing.assert_allclose(t.guided, mixture, atol=2e-2)
     np.testing.assert_allclose(t.remix(5.0).x0, t.x0, atol=2e-2)
     np.testing.assert_allclose(t.remix(0.0).x0, t.x0_of("unconditional"), atol=2e-3)
@@ -154,8 +164,12 @@ def test_only_what_was_asked_for_is_kept(tiny):
 def test_an_sdxl_shaped_trace_stays_below_64_mebibytes():
     from types import SimpleNamespace
 
-    sdxl = SimpleNamespace(vae=SimpleNamespace(config=SimpleNamespace(latent_channels=4)), vae_scale_factor=8)
-    cost = trace_cost(sdxl, Settings(prompt="a", steps=50, width=1024, height=1024, guidance_scale=5.0))
+    sdxl = SimpleNamespace(
+        vae=SimpleNamespace(config=SimpleNamespace(latent_channels=4)), vae_scale_factor=8
+    )
+    cost = trace_cost(
+        sdxl, Settings(prompt="a", steps=50, width=1024, height=1024, guidance_scale=5.0)
+    )
     assert cost == 2 * 4 * 128 * 128 * (5 * 50 + 1)
     assert cost <= 64 * 2**20
 
@@ -166,7 +180,10 @@ def test_a_huge_trace_is_told_before_the_first_step(tiny, monkeypatch):
     def stop(*_):
         raise Cancelled
 
-    with pytest.warns(UserWarning, match=r"will keep 0\.0 GiB of memory; trace='x0' keeps"), pytest.raises(Cancelled):
+    with (
+        pytest.warns(UserWarning, match=r"will keep 0\.0 GiB of memory; trace='x0' keeps"),
+        pytest.raises(Cancelled),
+    ):
         quick(tiny, trace=True, on_step=stop)
     quick(tiny, trace="x0")  # 8 KiB: nothing to say, and a warning would be an error here
 
@@ -235,7 +252,9 @@ def test_a_fork_without_a_change_ends_where_the_run_ended(tiny, name):
 def test_a_fork_shares_the_past_and_changes_the_future(tiny, changes):
     made = quick(tiny, steps=6, trace=True)
     branch = fork(tiny, made.trace, 3, progress=False, **changes)
-    np.testing.assert_allclose(branch.trace.latents[:3], made.trace.latents[:3], rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(
+        branch.trace.latents[:3], made.trace.latents[:3], rtol=2e-3, atol=2e-3
+    )
     assert np.abs(branch.trace.latents[-1] - made.trace.latents[-1]).max() > 1e-3
     assert branch.settings == made.settings.replace(**changes)
     assert "do not make this picture again" in branch.notes[-1]
@@ -247,7 +266,9 @@ def test_a_new_seed_draws_new_noise_around_x0(tiny):
     t = fork(tiny, made.trace, 2, progress=False, seed=9).trace
     eps = torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(9)).numpy()
     old = made.trace
-    np.testing.assert_allclose(t.latents[2], old.alphas[2] * old.x0[1] + old.sigmas[2] * eps, atol=4e-3)
+    np.testing.assert_allclose(
+        t.latents[2], old.alphas[2] * old.x0[1] + old.sigmas[2] * eps, atol=4e-3
+    )
 
 
 @pytest.mark.parametrize(

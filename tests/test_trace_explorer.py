@@ -51,13 +51,17 @@ def test_every_step_has_its_pictures(panel):
 def test_a_fork_is_the_one_that_fork_makes_and_opens_beside_the_run(tiny, panel):
     first = panel.result
     panel._receive(
-        panel, {"do": "fork", "step": 2, "changes": {"prompt": "a dog", "seed": 0, "guidance_scale": 7.5}}, []
+        panel,
+        {"do": "fork", "step": 2, "changes": {"prompt": "a dog", "seed": 0, "guidance_scale": 7.5}},
+        [],
     )
     assert panel.worker.join(PATIENCE)
     assert panel.error is None
     again = sdkit.fork(tiny, first.trace, 2, prompt="a dog", progress=False)
     difference = np.asarray(again.image, int) - np.asarray(panel.result.image, int)
-    assert abs(difference).max() <= 1, "more than rounding: a panel computes on one core, a cell on all"
+    assert abs(difference).max() <= 1, (
+        "more than rounding: a panel computes on one core, a cell on all"
+    )
     assert [run["caption"] for run in panel.runs] == ["the run", "from step 2: prompt='a dog'"]
     panel._receive(panel, {"do": "open", "number": 1}, [])
     assert panel.result is first
@@ -69,7 +73,9 @@ def test_a_fork_is_the_one_that_fork_makes_and_opens_beside_the_run(tiny, panel)
 
 
 def test_a_run_without_guidance_has_nothing_to_mix_and_one_without_trace_is_refused(tiny):
-    plain = TraceExplorer(tiny, sdkit.generate(tiny, "a cat", steps=2, guidance_scale=1, progress=False, trace=True))
+    plain = TraceExplorer(
+        tiny, sdkit.generate(tiny, "a cat", steps=2, guidance_scale=1, progress=False, trace=True)
+    )
     assert plain.view["colours"] == {}
     plain.close()
     with pytest.raises(InvalidSettings, match="trace=True"):

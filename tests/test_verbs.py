@@ -26,7 +26,9 @@ def test_the_picture_is_the_bare_calls_to_the_bit(family):
     made = sdkit.generate(pipe, "a cat", **options)
     np.testing.assert_array_equal(np.asarray(made.image.convert("RGB")), expected[..., :3])
     other = (standins.bare(pipe, name, prompt="a red bus") * 255).round().astype(np.uint8)
-    assert not np.array_equal(other, expected), "the stand-in does not heed its prompt, so it shows nothing"
+    assert not np.array_equal(other, expected), (
+        "the stand-in does not heed its prompt, so it shows nothing"
+    )
 
 
 def test_what_is_recorded_changes_nothing_and_ends_where_the_run_ended(family):
@@ -51,5 +53,9 @@ def test_noise_from_outside_is_the_pipelines_own_or_refused(family):
     near = sdkit.variations(pipe, plain, count=1, amount=1e-4, progress=False)
     far = sdkit.variations(pipe, plain, count=1, amount=0.9, progress=False)
     assert np.isfinite(near.latents).all()
-    if near.latents.shape == plain.latents.shape:  # pipelines that round the size draw their own noise in another one
-        assert np.abs(near.latents - plain.latents).mean() < np.abs(far.latents - plain.latents).mean()
+    if (
+        near.latents.shape == plain.latents.shape
+    ):  # pipelines that round the size draw their own noise in another one
+        assert (
+            np.abs(near.latents - plain.latents).mean() < np.abs(far.latents - plain.latents).mean()
+        )

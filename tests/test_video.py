@@ -28,7 +28,9 @@ def read(path):
         return stream, [f.to_ndarray(format="rgb24") for f in film.decode(stream)]
 
 
-@pytest.mark.parametrize(("size", "written"), [((48, 32), (48, 32)), ((49, 33), (48, 32)), ((50, 34), (50, 34))])
+@pytest.mark.parametrize(
+    ("size", "written"), [((48, 32), (48, 32)), ((49, 33), (48, 32)), ((50, 34), (50, 34))]
+)
 def test_mp4_holds_every_frame_in_a_format_that_plays_everywhere(tmp_path, size, written):
     stream, seen = read(save_video(tmp_path / "x.mp4", frames(size=size), fps=12, progress=False))
     assert len(seen) == 7
@@ -40,7 +42,9 @@ def test_mp4_holds_every_frame_in_a_format_that_plays_everywhere(tmp_path, size,
 
 @pytest.mark.parametrize("colour", [(255, 0, 0), (0, 160, 60), (20, 40, 200), (255, 255, 255)])
 def test_mp4_keeps_colours(tmp_path, colour):
-    _, seen = read(save_video(tmp_path / "x.mp4", [Image.new("RGB", (32, 32), colour)] * 3, progress=False))
+    _, seen = read(
+        save_video(tmp_path / "x.mp4", [Image.new("RGB", (32, 32), colour)] * 3, progress=False)
+    )
     assert np.abs(seen[1].astype(int) - colour).max() <= 6
 
 
@@ -48,7 +52,9 @@ def test_mp4_can_be_enlarged_and_have_sound(tmp_path):
     import soundfile
 
     soundfile.write(tmp_path / "x.wav", np.sin(np.arange(8000) / 9), 8000)
-    path = save_video(tmp_path / "x.mp4", frames(24), scale=2, fps=24, audio=tmp_path / "x.wav", progress=False)
+    path = save_video(
+        tmp_path / "x.mp4", frames(24), scale=2, fps=24, audio=tmp_path / "x.wav", progress=False
+    )
     stream, _ = read(path)
     assert (stream.codec_context.width, stream.codec_context.height) == (96, 64)
     with av.open(str(path)) as film:
@@ -117,8 +123,18 @@ def test_a_failing_encoder_is_told_in_its_own_words(tmp_path):
         ("none/x.mp4", {}, CannotSave, "there is no folder"),
         ("x.mp4", {"fps": 0}, InvalidSettings, "fps is 0"),
         ("x.mp4", {"fps": float("nan")}, InvalidSettings, "fps is nan"),
-        ("x.gif", {"fps": 60}, InvalidSettings, "fps is 60; .gif holds 0.002 to 50 frames per second; save as .mp4"),
-        ("x.gif", {"fps": 0.001}, InvalidSettings, "fps is 0.001; .gif holds 0.002 to 50 frames per second."),
+        (
+            "x.gif",
+            {"fps": 60},
+            InvalidSettings,
+            "fps is 60; .gif holds 0.002 to 50 frames per second; save as .mp4",
+        ),
+        (
+            "x.gif",
+            {"fps": 0.001},
+            InvalidSettings,
+            "fps is 0.001; .gif holds 0.002 to 50 frames per second.",
+        ),
         ("x.webp", {"fps": 1e-5}, InvalidSettings, "fps is 1e-05; .webp holds 0.001 to 240"),
         ("x.mp4", {"scale": -1}, InvalidSettings, "scale=-1"),
         ("x.gif", {"audio": "x.wav"}, InvalidSettings, "sound 'x.wav' cannot be used"),
@@ -152,7 +168,9 @@ def sound(path, seconds, rate=44_100):
     return path
 
 
-@pytest.mark.parametrize("name", ["take 12:30.mp4", "http:x.mp4", "-y.mp4", "%03d.mp4", "a'b \"c.mp4"])
+@pytest.mark.parametrize(
+    "name", ["take 12:30.mp4", "http:x.mp4", "-y.mp4", "%03d.mp4", "a'b \"c.mp4"]
+)
 def test_a_name_is_only_a_name(tmp_path, monkeypatch, name):
     (tmp_path / "data:1").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -174,7 +192,9 @@ def test_the_shorter_of_sound_and_film_ends_it_to_the_frame(tmp_path, seconds, c
 @pytest.mark.parametrize("seconds", [0.001, 0.005, 0.03])
 def test_a_sound_of_milliseconds_is_told(tmp_path, seconds):
     heard = sound(tmp_path / "x.wav", seconds)
-    with pytest.raises(InvalidSettings, match=r"shorter than one frame at 24 frames per second, 41.7 ms"):
+    with pytest.raises(
+        InvalidSettings, match=r"shorter than one frame at 24 frames per second, 41.7 ms"
+    ):
         save_video(tmp_path / "x.mp4", frames(24), fps=24, audio=heard, progress=False)
     assert [f.name for f in tmp_path.iterdir()] == ["x.wav"]
 
@@ -256,7 +276,9 @@ def test_a_film_carries_settings_and_mark_and_plays_as_before(tmp_path, suffix):
 
 
 def test_walks_and_sheets_carry_theirs(tiny, tmp_path):
-    walk = sdkit.interpolate(tiny, ["a cat", "a dog"], frames=3, steps=1, progress=False, folder=tmp_path / "w")
+    walk = sdkit.interpolate(
+        tiny, ["a cat", "a dog"], frames=3, steps=1, progress=False, folder=tmp_path / "w"
+    )
     for suffix in (".mp4", ".gif", ".webp"):
         settings, extra = read_film(walk.save(tmp_path / f"w{suffix}", progress=False))
         assert settings == walk.keyframes[0]

@@ -22,10 +22,16 @@ def test_frames_have_their_places_and_arrive_coarse_to_fine(tiny):
     seen = []
     panel = WalkExplorer(tiny, ["a cat", "a dog"], frames=9, steps=1, pacing="linear")
     panel.worker.join(PATIENCE)
-    panel.observe(lambda change: seen.append([f["at"] for f in change.new.get("frames", ())]), "step")
+    panel.observe(
+        lambda change: seen.append([f["at"] for f in change.new.get("frames", ())]), "step"
+    )
     panel._receive(
         panel,
-        {"do": "set", "keyframes": [{"prompt": "a cat", "seed": 1}, {"prompt": "a fox", "seed": 2}], "options": {}},
+        {
+            "do": "set",
+            "keyframes": [{"prompt": "a cat", "seed": 1}, {"prompt": "a fox", "seed": 2}],
+            "options": {},
+        },
         [],
     )
     assert panel.worker.join(PATIENCE)
@@ -49,7 +55,9 @@ def test_the_code_is_the_walk(panel, tiny):
 def test_a_stopped_walk_leaves_no_hook_and_the_last_one_stays(panel, tiny):
     walk = panel.walk
     keyframes = [{"prompt": "a cat", "seed": n} for n in range(2)]
-    panel._receive(panel, {"do": "set", "keyframes": keyframes, "options": {"frames": 40, "steps": 40}}, [])
+    panel._receive(
+        panel, {"do": "set", "keyframes": keyframes, "options": {"frames": 40, "steps": 40}}, []
+    )
     panel._receive(panel, {"do": "stop"}, [])
     assert panel.worker.join(PATIENCE)
     assert panel.walk is walk
@@ -85,9 +93,13 @@ def test_a_walk_from_memory_shows_its_own_frames_after_another_was_stopped(panel
 
     panel.observe(stop, "step")
     ask = {"do": "set", "options": {}, "by": ""}
-    panel._receive(panel, {**ask, "keyframes": [{"prompt": p, "seed": 7} for p in ("a cat", "a dog")]}, [])
+    panel._receive(
+        panel, {**ask, "keyframes": [{"prompt": p, "seed": 7} for p in ("a cat", "a dog")]}, []
+    )
     assert panel.worker.join(PATIENCE)
     assert begun
-    panel._receive(panel, {**ask, "keyframes": [{"prompt": p, "seed": 0} for p in ("a cat", "a dog")]}, [])
+    panel._receive(
+        panel, {**ask, "keyframes": [{"prompt": p, "seed": 0} for p in ("a cat", "a dog")]}, []
+    )
     assert panel.worker.join(PATIENCE)
     assert panel.view["frames"] == own

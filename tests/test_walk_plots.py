@@ -13,14 +13,18 @@ from sdkit.errors import InvalidSettings
 
 @pytest.fixture
 def walk(tiny):
-    return sdkit.interpolate(tiny, ["a $cat$", "a dog"], frames=5, steps=2, seeds=[1, 2], progress=False)
+    return sdkit.interpolate(
+        tiny, ["a $cat$", "a dog"], frames=5, steps=2, seeds=[1, 2], progress=False
+    )
 
 
 def test_distances_are_drawn_as_they_are(walk):
     ax = plots.walk_distances({"one": walk, "two": walk})
     for line in (ax.lines[0], ax.lines[2]):
         assert line.get_ydata() == pytest.approx(walk.distances)
-    assert f"one: variation {walk.smoothness:.2f}" in [t.get_text() for t in ax.get_legend().get_texts()]
+    assert f"one: variation {walk.smoothness:.2f}" in [
+        t.get_text() for t in ax.get_legend().get_texts()
+    ]
 
 
 def test_axes_that_are_given_are_used(walk):

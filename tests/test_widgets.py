@@ -77,7 +77,10 @@ def test_panels_tell_of_words_themselves_and_leave_the_notebooks_warnings_as_the
 def test_a_control_changes_one_setting_and_the_picture_follows(explorer):
     first = explorer.view["picture"]
     send(explorer, do="set", values={"guidance_scale": 2.5}, by="me")
-    assert explorer.result.settings == sdkit.generate(explorer.pipe, explorer.settings, progress=False).settings
+    assert (
+        explorer.result.settings
+        == sdkit.generate(explorer.pipe, explorer.settings, progress=False).settings
+    )
     assert explorer.settings.guidance_scale == 2.5
     assert explorer.view["picture"] != first
     assert explorer.asked["by"] == "me", "a view must know its own echo"
@@ -102,7 +105,9 @@ def test_going_back_costs_no_run(explorer):
     send(explorer, do="show", number=pictures[0])
     assert explorer.result.settings.seed == 0
     assert explorer.worker.runs == runs
-    assert [entry["number"] for entry in explorer.history] == pictures, "looking back adds nothing to the history"
+    assert [entry["number"] for entry in explorer.history] == pictures, (
+        "looking back adds nothing to the history"
+    )
 
 
 def test_a_drag_leaves_one_picture_in_the_history(explorer):
@@ -131,7 +136,9 @@ def test_the_same_settings_with_other_weights_take_the_old_pictures_place(explor
         explorer.pipe.unet.conv_out.weight.mul_(3)
     send(explorer, do="show", number=number)
     assert explorer.view["picture"] == shown(explorer.result.image) != old
-    assert [(e["number"], e["picture"]) for e in explorer.history] == [(number, thumbnail(explorer.result.image))]
+    assert [(e["number"], e["picture"]) for e in explorer.history] == [
+        (number, thumbnail(explorer.result.image))
+    ]
 
 
 def test_a_favourite_keeps_its_picture_when_the_weights_change(explorer):
@@ -147,7 +154,9 @@ def test_a_favourite_keeps_its_picture_when_the_weights_change(explorer):
 
 def test_a_star_goes_to_the_picture_that_the_strip_shows(explorer):
     """Both pictures of these settings are in memory; the one on the strip was made with other weights than the present."""
-    explorer.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    explorer.pipe.unet.add_adapter(
+        LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style"
+    )
     for weight in (1.0, 9.0):
         explorer.pipe.unet.set_adapters("style", weights=weight)
         send(explorer, do="show", number=1)
@@ -157,7 +166,9 @@ def test_a_star_goes_to_the_picture_that_the_strip_shows(explorer):
 
 
 def test_a_board_from_memory_shows_its_own_drafts_whatever_weights_made_the_others(tiny):
-    tiny.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    tiny.unet.add_adapter(
+        LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style"
+    )
     made = DraftsBoard(tiny, "a cat", count=2, steps=1)
     assert made.worker.join(PATIENCE)
     first = [draft["picture"] for draft in made.view["drafts"]]
@@ -172,7 +183,9 @@ def test_a_board_from_memory_shows_its_own_drafts_whatever_weights_made_the_othe
 
 
 def test_a_picture_made_while_the_weights_changed_is_not_remembered(explorer):
-    explorer.pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    explorer.pipe.unet.add_adapter(
+        LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style"
+    )
 
     def meddle(_module, _inputs):
         explorer.pipe.unet.set_adapters("style", weights=9.0)
@@ -190,22 +203,39 @@ def test_a_picture_made_while_the_weights_changed_is_not_remembered(explorer):
     "change",
     [
         lambda pipe: pipe.unet.conv_out.weight.data.mul_(2),
-        lambda pipe: setattr(pipe.unet.conv_out, "bias", torch.nn.Parameter(pipe.unet.conv_out.bias.detach().clone())),
+        lambda pipe: setattr(
+            pipe.unet.conv_out, "bias", torch.nn.Parameter(pipe.unet.conv_out.bias.detach().clone())
+        ),
         lambda pipe: pipe.unet.disable_adapters(),
         lambda pipe: pipe.unet.set_adapters("style", weights=0.5),
         lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.2, b2=1.4),
         lambda pipe: setattr(pipe, "vae", copy.deepcopy(pipe.vae)),
-        lambda pipe: setattr(pipe, "scheduler", EulerDiscreteScheduler.from_config(pipe.scheduler.config)),
+        lambda pipe: setattr(
+            pipe, "scheduler", EulerDiscreteScheduler.from_config(pipe.scheduler.config)
+        ),
         lambda pipe: pipe.scheduler.register_to_config(timestep_spacing="linspace"),
     ],
-    ids=["data", "replaced", "LoRA off", "LoRA scale", "FreeU", "VAE", "scheduler", "its configuration"],
+    ids=[
+        "data",
+        "replaced",
+        "LoRA off",
+        "LoRA scale",
+        "FreeU",
+        "VAE",
+        "scheduler",
+        "its configuration",
+    ],
 )
 def test_whatever_decides_pictures_changes_the_condition(tiny, change):
-    tiny.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style")
+    tiny.unet.add_adapter(
+        LoraConfig(r=2, target_modules=["to_q"], init_lora_weights=False), "style"
+    )
     before = condition(tiny)
     sdkit.generate(tiny, "a cat", steps=1, scheduler="euler", progress=False)
     with scheduler_of(tiny, "euler"):
-        assert condition(tiny) == before, "a run leaves it as it was, and its own scheduler counts meanwhile"
+        assert condition(tiny) == before, (
+            "a run leaves it as it was, and its own scheduler counts meanwhile"
+        )
     change(tiny)
     assert condition(tiny) != before
 
@@ -219,7 +249,9 @@ def test_a_scheduler_given_during_a_run_stays(tiny):
 
 
 def test_the_memory_is_bounded_and_a_forgotten_picture_is_made_again(tiny):
-    made = PromptExplorer(tiny, "a cat", steps=1, memory=12_000)  # two pictures of 32×32 pixels with their latents
+    made = PromptExplorer(
+        tiny, "a cat", steps=1, memory=12_000
+    )  # two pictures of 32×32 pixels with their latents
     for seed in range(5):
         send(made, do="set", values={"seed": seed})
         assert made.cache.bytes <= 12_000
@@ -317,9 +349,15 @@ def test_words_behind_the_end_are_cut(pocket):
 
 def test_code_is_the_settings_for_any_text():
     for prompt in HOSTILE:
-        settings = Settings(prompt, seed=3, steps=2, guidance_scale=4.5, negative_prompt=prompt, width=64, height=32)
+        settings = Settings(
+            prompt, seed=3, steps=2, guidance_scale=4.5, negative_prompt=prompt, width=64, height=32
+        )
         found = eval(
-            as_code(settings), {"sdkit": type("s", (), {"generate": lambda _, p, **k: Settings(p, **k)}), "pipe": None}
+            as_code(settings),
+            {
+                "sdkit": type("s", (), {"generate": lambda _, p, **k: Settings(p, **k)}),
+                "pipe": None,
+            },
         )
         assert found == settings
 
@@ -343,7 +381,9 @@ def test_drafts_are_the_pictures_of_their_seeds(board):
     assert [d.settings.seed for d in board.drafts] == [0, 1, 2]
     again = sdkit.generate(board.pipe, board.drafts[1].settings, progress=False)
     difference = np.asarray(again.image, int) - np.asarray(board.drafts[1].image, int)
-    assert abs(difference).max() <= 1, "more than rounding: a panel computes on one core, a cell on all"
+    assert abs(difference).max() <= 1, (
+        "more than rounding: a panel computes on one core, a cell on all"
+    )
 
 
 def test_branching_strays_from_the_draft_and_back_is_instant(board):
@@ -354,7 +394,9 @@ def test_branching_strays_from_the_draft_and_back_is_instant(board):
     send(board, do="set", values={"amount": 0.8})
     assert {d.settings.variation_amount for d in board.drafts} == {0.8}
     source = board.drafts[0]
-    send(board, do="branch", number=number(board, 0))  # a variation of a variation starts from its picture
+    send(
+        board, do="branch", number=number(board, 0)
+    )  # a variation of a variation starts from its picture
     assert {d.settings.task for d in board.drafts} == {"image-to-image"}
     assert (np.asarray(board.drafts[0].source) == np.asarray(source.image)).all()
     runs = board.worker.runs
@@ -372,7 +414,10 @@ def test_keep_discard_and_export(board, tmp_path, monkeypatch):
     assert len(board.drafts) == 2
     send(board, do="export")
     send(board, do="export")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a-cat-2-sheet-2.png", "a-cat-2-sheet.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "a-cat-2-sheet-2.png",
+        "a-cat-2-sheet.png",
+    ]
     send(board, do="keep", number=number(board, 2))
     assert board.kept == []
 
@@ -405,7 +450,9 @@ def test_strokes_become_a_picture_of_the_same_call(tiny):
     assert pad.result.settings.task == "inpainting"
     assert (np.asarray(pad.mask) == np.asarray(mask)).all()
     kept = np.asarray(mask) == 0
-    assert (np.asarray(pad.result.image)[kept] == np.asarray(drawn)[kept]).all(), "what is not masked stays, to the bit"
+    assert (np.asarray(pad.result.image)[kept] == np.asarray(drawn)[kept]).all(), (
+        "what is not masked stays, to the bit"
+    )
     send(pad, do="adopt")
     assert (np.asarray(pad.image) == np.asarray(pad.result.image)).all()
     pad.close()
@@ -469,7 +516,11 @@ def test_maps_arrive_as_bytes_that_say_what_the_maps_say():
         {"up.0": 0, "mid": 0},
     )
     offset, rows, columns, top = panel.view["planes"]["all"]
-    found = np.frombuffer(panel.data, np.uint8, 4 * rows * columns, offset).reshape(4, rows, columns) / 255 * top
+    found = (
+        np.frombuffer(panel.data, np.uint8, 4 * rows * columns, offset).reshape(4, rows, columns)
+        / 255
+        * top
+    )
     expected = [maps["a", 0], maps["red"], maps["car"], maps["a", 1]]
     assert np.abs(found - np.stack(expected)).max() <= top / 255
     panel.close()
@@ -482,12 +533,18 @@ def test_maps_fit_their_budget_however_many_there_are():
     planes, data = _packed(maps)
     assert len(data) <= _BUDGET * 1.5
     assert set(planes) == set(maps)
-    mean = np.frombuffer(data, np.uint8, offset=planes["all"][0], count=40 * 64 * 64).mean() / 255 * planes["all"][3]
+    mean = (
+        np.frombuffer(data, np.uint8, offset=planes["all"][0], count=40 * 64 * 64).mean()
+        / 255
+        * planes["all"][3]
+    )
     assert mean == pytest.approx(maps["all"].mean(), abs=0.01)
 
 
 def test_real_attention_goes_in(tiny):
-    result = sdkit.generate(tiny, "a red car", steps=2, progress=False, attention={"steps": True, "heads": True})
+    result = sdkit.generate(
+        tiny, "a red car", steps=2, progress=False, attention={"steps": True, "heads": True}
+    )
     panel = AttentionExplorer(result)
     assert panel.view["words"] == ["a", "red", "car"]
     assert panel.view["steps"] == 2
@@ -500,11 +557,15 @@ def test_real_attention_goes_in(tiny):
 def test_a_page_is_one_file_that_fetches_nothing(tmp_path):
     panel = AttentionExplorer(Maps(["a", "</script><script>alert(1)</script>"]))
     text = panel.to_html(tmp_path / "x.html").read_text(encoding="utf-8")
-    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|//cdn|import .* from|@import|url\(", text)
+    assert not re.search(
+        r"https?://(?!www\.w3\.org/2000/svg)|//cdn|import .* from|@import|url\(", text
+    )
     assert "default-src 'none'" in text
     assert len(re.findall("<script", text)) == 2
     assert len(re.findall("</script", text)) == 2
-    state = json.loads(re.search(r'<script type="application/json" id="state">(.*?)</script>', text, re.DOTALL)[1])
+    state = json.loads(
+        re.search(r'<script type="application/json" id="state">(.*?)</script>', text, re.DOTALL)[1]
+    )
     assert state["view"]["words"][1] == "</script><script>alert(1)</script>"
     assert base64.b64decode(state["data"]["$bytes"]) == panel.data
     assert state["live"] is False
@@ -541,7 +602,9 @@ def test_no_text_adds_an_element_or_an_attribute(tiny, text):
     assert expected
     assert Elements(hostile._still_bundle()["text/html"]).found == expected
     assert Elements(maps._still_bundle()["text/html"]).found == expected
-    assert Elements(maps._page()).found == Elements(AttentionExplorer(Maps(["a", "b"]))._page()).found
+    assert (
+        Elements(maps._page()).found == Elements(AttentionExplorer(Maps(["a", "b"]))._page()).found
+    )
     for panel in (hostile, pad, maps):
         assert "text/html" not in (panel._repr_mimebundle_() or ({},))[0]
         assert "\n" not in repr(panel)
@@ -553,9 +616,9 @@ def test_no_text_adds_an_element_or_an_attribute(tiny, text):
 def test_modules_never_turn_text_into_markup():
     for file in STATIC.glob("*.js"):
         code = file.read_text(encoding="utf-8")
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", code), (
-            file.name
-        )
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", code
+        ), file.name
 
 
 # -- files and imports -------------------------------------------------------------------------------------------------
@@ -639,9 +702,13 @@ def test_a_run_stops_inside_a_step_and_the_next_picture_is_the_same(tiny):
 
     steps = []
     with pytest.raises(sdkit.errors.Cancelled), stoppable(tiny, check):
-        sdkit.generate(tiny, "a dog", steps=2, progress=False, on_step=lambda *told: steps.append(told))
+        sdkit.generate(
+            tiny, "a dog", steps=2, progress=False, on_step=lambda *told: steps.append(told)
+        )
     assert steps == [], "40 layers are less than a step"
-    assert not any(module._forward_pre_hooks for part in (tiny.unet, tiny.vae) for module in part.modules())
+    assert not any(
+        module._forward_pre_hooks for part in (tiny.unet, tiny.vae) for module in part.modules()
+    )
     again = sdkit.generate(tiny, "a cat", steps=2, progress=False)
     assert (again.latents == before.latents).all()
 
@@ -671,5 +738,7 @@ def test_a_compiled_network_stops_after_its_step(tiny, monkeypatch):
 
     monkeypatch.setattr(tiny.unet, "_compiled_call_impl", tiny.unet._call_impl)
     with pytest.raises(sdkit.errors.Cancelled), stoppable(tiny, check):
-        sdkit.generate(tiny, "a cat", steps=2, progress=False, on_step=lambda *_: pytest.fail("it went on"))
+        sdkit.generate(
+            tiny, "a cat", steps=2, progress=False, on_step=lambda *_: pytest.fail("it went on")
+        )
     assert not any(module._forward_pre_hooks for module in tiny.unet.modules())

@@ -86,7 +86,9 @@ def capture_attention(
     >>> capture.maps["car"].shape
     (64, 64)
     """
-    return Capture(pipe, steps=steps, heads=heads, self_attention=self_attention, resolution=resolution)
+    return Capture(
+        pipe, steps=steps, heads=heads, self_attention=self_attention, resolution=resolution
+    )
 
 
 class Capture:
@@ -102,7 +104,9 @@ class Capture:
         resolution: int | None,
     ) -> None:
         if resolution is not None and resolution < 1:
-            raise InvalidSettings(f"resolution is {resolution}; keep maps of 1 patch a side or more.")
+            raise InvalidSettings(
+                f"resolution is {resolution}; keep maps of 1 patch a side or more."
+            )
         self.pipe, self.steps, self.heads = pipe, steps, heads
         self.resolution = resolution or (_STEP_RESOLUTION if steps or heads else None)
         self.points = _points(self_attention)
@@ -127,17 +131,28 @@ class Capture:
         """Put the hooks in place."""
         network = denoiser_of(self.pipe)
         with ExitStack() as undo:
-            undo.callback(network.register_forward_pre_hook(self._before_network, with_kwargs=True).remove)
-            undo.callback(network.register_forward_hook(self._after_network, always_call=True).remove)
+            undo.callback(
+                network.register_forward_pre_hook(self._before_network, with_kwargs=True).remove
+            )
+            undo.callback(
+                network.register_forward_hook(self._after_network, always_call=True).remove
+            )
             for layer in self.layers:
                 for handle in self._watch(layer):
                     undo.callback(handle.remove)
             # the prompts of the user's own pipe(...) calls, which nobody announces
-            undo.enter_context(replaced(self.pipe, "encode_prompt", self._listening(self.pipe.encode_prompt)))
+            undo.enter_context(
+                replaced(self.pipe, "encode_prompt", self._listening(self.pipe.encode_prompt))
+            )
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         """Take the hooks away; the pipeline is as it was."""
         self._undo.close()
         self._seen.clear()
@@ -159,7 +174,9 @@ class Capture:
             yield module.register_forward_hook(lambda *_: self._stop_reading(), always_call=True)
             return
         for part in ("norm_q" if getattr(module, "norm_q", None) is not None else "to_q", "to_k"):
-            source = "norm_k" if part == "to_k" and getattr(module, "norm_k", None) is not None else part
+            source = (
+                "norm_k" if part == "to_k" and getattr(module, "norm_k", None) is not None else part
+            )
             key = (layer.name, "k" if part == "to_k" else "q")
             yield getattr(module, source).register_forward_hook(partial(self._keep, key))
         yield module.register_forward_hook(partial(self._after_layer, layer), with_kwargs=True)
@@ -200,7 +217,11 @@ class Capture:
             tokenizers.append((tokenizer, here))
             left -= here
         fits = text and tokenizers and left == 0
-        return read_prompt(tokenizers, text) if fits else Prompt(text, (), length, (), tuple(range(length)))
+        return (
+            read_prompt(tokenizers, text)
+            if fits
+            else Prompt(text, (), length, (), tuple(range(length)))
+        )
 
     def _after_network(self, *_: Any) -> None:
         self._active = False
@@ -210,7 +231,9 @@ class Capture:
         if self._active:
             self._seen[key] = output
 
-    def _after_layer(self, layer: Layer, module: Any, _args: Any, kwargs: dict[str, Any], _output: Any) -> None:
+    def _after_layer(
+        self, layer: Layer, module: Any, _args: Any, kwargs: dict[str, Any], _output: Any
+    ) -> None:
         if not self._active:
             return
         q, k = self._seen.pop((layer.name, "q"), None), self._seen.pop((layer.name, "k"), None)
@@ -238,7 +261,9 @@ class Capture:
         """Which patches' views are kept: None for all, indices for the points asked for."""
         rows, columns = grid_at(*record.latents, layer.level)
         if self.points:
-            return torch.tensor([int(y * rows) * columns + int(x * columns) for x, y in self.points])
+            return torch.tensor(
+                [int(y * rows) * columns + int(x * columns) for x, y in self.points]
+            )
         return None if rows * columns <= _STEP_RESOLUTION**2 else torch.empty(0, dtype=torch.long)
 
     # -- joint attention ---------------------------------------------------------------------------------------------
@@ -265,7 +290,11 @@ class Capture:
                 text, picture = slice(-words, None), slice(0, -words)
             scale = qi.shape[-1] ** -0.5
             looked = torch.cat(
-                [_probabilities(part, ki, scale)[:, :, text] for part in qi[:, picture].split(1024, 1)], 1
+                [
+                    _probabilities(part, ki, scale)[:, :, text]
+                    for part in qi[:, picture].split(1024, 1)
+                ],
+                1,
             )
             record.add_words(layer, image, looked, keep=self)
             back = _probabilities(qi[:, text][:, : record.used], ki, scale)[:, :, picture]
@@ -291,7 +320,9 @@ class Capture:
 
     def _made(self) -> list[Record]:
         if not self.records:
-            raise InvalidSettings("Nothing was captured: make a picture inside the with block first.")
+            raise InvalidSettings(
+                "Nothing was captured: make a picture inside the with block first."
+            )
         return self.records
 
     @property
@@ -299,7 +330,9 @@ class Capture:
         """What is kept at present, in bytes."""
         return sum(record.bytes for record in self.records)
 
-    def cost(self, width: int, height: int, steps: int, *, tokens: int | None = None, count: int = 1) -> int:
+    def cost(
+        self, width: int, height: int, steps: int, *, tokens: int | None = None, count: int = 1
+    ) -> int:
         """Bytes that a run will keep, told before it.
 
         Parameters
@@ -319,7 +352,9 @@ class Capture:
         total, groups = 0, {}
         for layer in self.layers:
             rows, columns = grid_at(
-                math.ceil(height / scale), math.ceil(width / scale), layer.level + (layer.kind == "joint")
+                math.ceil(height / scale),
+                math.ceil(width / scale),
+                layer.level + (layer.kind == "joint"),
             )
             if layer.kind == "self":
                 kept = len(self.points)
@@ -348,7 +383,9 @@ class _Reader(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _KERNEL:
-            self.tell(args[0] if args else kwargs["query"], args[1] if len(args) > 1 else kwargs["key"])
+            self.tell(
+                args[0] if args else kwargs["query"], args[1] if len(args) > 1 else kwargs["key"]
+            )
         return func(*args, **(kwargs or {}))
 
 

@@ -95,9 +95,13 @@ def _crossing(unet: Any) -> Iterator[Layer]:
     for name, module in sorted(found, key=lambda item: order.get(item[0].split(".")[0], 3)):
         parts = name.split(".")
         if parts[0] not in order or parts[-1] not in ("attn1", "attn2"):
-            raise CannotCapture(f"{name} ({type(module).__name__}) is not a layer of a known kind of UNet.")
+            raise CannotCapture(
+                f"{name} ({type(module).__name__}) is not a layer of a known kind of UNet."
+            )
         if module.added_kv_proj_dim is not None:
-            raise CannotCapture(f"{name} adds keys of its own (older DeepFloyd UNets); its attention cannot be read.")
+            raise CannotCapture(
+                f"{name} adds keys of its own (older DeepFloyd UNets); its attention cannot be read."
+            )
         _check(name, module)
         stage = parts[0].split("_")[0]
         number = int(parts[1]) if stage != "mid" else 0
@@ -112,7 +116,9 @@ def _joint(network: Any, family: Family) -> Iterator[Layer]:
             f"It is not known where the words stand in the attention of {family.pipeline}; attention can be read of "
             "models whose words are apart from their pictures, or which `sdkit.pipelines.families` describes."
         )
-    halvings = int(network.config.get("patch_size") or 1).bit_length() - 1  # what its first layer folds
+    halvings = (
+        int(network.config.get("patch_size") or 1).bit_length() - 1
+    )  # what its first layer folds
     level = halvings - 1 if halvings or network.config.get("pos_embed_max_size") else 0
     for name, module in network.named_modules():
         if type(module).__name__ in _MODULES and name.split(".")[-1] == "attn":

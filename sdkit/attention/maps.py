@@ -97,7 +97,9 @@ class AttentionMaps:
         """
         positions = self._positions(word, occurrence)
         small = [pick(layer.words, positions) for layer in self.default_layers]
-        total: Floats = np.mean([stretched(m, size or self.size) for m in small], axis=0, dtype=np.float32)
+        total: Floats = np.mean(
+            [stretched(m, size or self.size) for m in small], axis=0, dtype=np.float32
+        )
         return total / np.float32(max(float(total.max()), 1e-12)) if normalize else total
 
     def _positions(self, word: str, occurrence: int | None = None) -> list[tuple[int, ...]]:
@@ -134,7 +136,9 @@ class AttentionMaps:
         """
         kept = [layer for layer in self.layers if layer.words is not None]
         if not kept:
-            raise InvalidSettings("No attention to words was kept; capture with the default layers.")
+            raise InvalidSettings(
+                "No attention to words was kept; capture with the default layers."
+            )
         ups = [layer for layer in kept if layer.group.startswith("up")]
         finest = max((max(layer.grid) for layer in ups), default=0)
         middling = [layer for layer in ups if 16 <= max(layer.grid) <= 32]
@@ -146,7 +150,10 @@ class AttentionMaps:
         Words that stand more than once are numbered: ``"car (2)"``. The values add up to 1. In joint attention patches
         also look at patches; there the last entry is ``"picture and padding"``.
         """
-        each = np.mean([layer.words.mean((0, 1)) for layer in self.default_layers if layer.words is not None], axis=0)
+        each = np.mean(
+            [layer.words.mean((0, 1)) for layer in self.default_layers if layer.words is not None],
+            axis=0,
+        )
 
         def share(positions: Iterable[int]) -> float:
             return float(sum(each[p] for p in positions if p < len(each)))
@@ -157,7 +164,9 @@ class AttentionMaps:
             table[name] = share(word.positions)
         table["end"] = share(self.prompt.end)
         joint = any(layer.back is not None for layer in self.layers)
-        return table | {"picture and padding" if joint else "padding": max(0.0, 1 - sum(table.values()))}
+        return table | {
+            "picture and padding" if joint else "padding": max(0.0, 1 - sum(table.values()))
+        }
 
     # -- parts -------------------------------------------------------------------------------------------------------
 
@@ -170,7 +179,11 @@ class AttentionMaps:
         grid = max((self.steps[g].shape[1:3] for g in groups), key=lambda s: s[0] * s[1])
         series = [pick(self.steps[g].astype(np.float32), positions) for g in groups]
         return np.stack(
-            [np.mean([stretched(s[n], grid[::-1]) for s in series], 0) for n in range(len(series[0]))], dtype=np.float32
+            [
+                np.mean([stretched(s[n], grid[::-1]) for s in series], 0)
+                for n in range(len(series[0]))
+            ],
+            dtype=np.float32,
         )
 
     def by_layer(self, word: str) -> dict[str, Floats]:
@@ -195,10 +208,14 @@ class AttentionMaps:
             )
         positions = self._positions(word)
         return np.mean(
-            [stretched(pick(np.moveaxis(b, 0, -1), positions), self.size) for b in found], axis=0, dtype=np.float32
+            [stretched(pick(np.moveaxis(b, 0, -1), positions), self.size) for b in found],
+            axis=0,
+            dtype=np.float32,
         )
 
-    def at(self, *, step: int | None = None, layer: str | None = None, head: int | None = None) -> AttentionMaps:
+    def at(
+        self, *, step: int | None = None, layer: str | None = None, head: int | None = None
+    ) -> AttentionMaps:
         """The maps of one step (by number), one layer or group (by name, or the part of a name), or one head.
 
         Steps are kept by group, heads by layer; a step and a head together were never kept.
@@ -213,7 +230,9 @@ class AttentionMaps:
                 raise InvalidSettings("Steps were not kept apart; capture with steps=True.")
             count = len(self.timesteps)
             if not -count <= step < count:
-                raise InvalidSettings(f"There is no step {step}; the run had {count}, counted from 0.")
+                raise InvalidSettings(
+                    f"There is no step {step}; the run had {count}, counted from 0."
+                )
             layers = tuple(
                 LayerMaps(group, group, series.shape[1:3], series[step].astype(np.float32))
                 for group, series in self.steps.items()
@@ -230,9 +249,13 @@ class AttentionMaps:
             if not counts:
                 raise InvalidSettings("Heads were not kept apart; capture with heads=True.")
             if not 0 <= head < max(counts):
-                raise InvalidSettings(f"There is no head {head}; there are {max(counts)}, counted from 0.")
+                raise InvalidSettings(
+                    f"There is no head {head}; there are {max(counts)}, counted from 0."
+                )
             layers = tuple(
-                replace(m, words=m.heads[head]) for m in layers if m.heads is not None and head < len(m.heads)
+                replace(m, words=m.heads[head])
+                for m in layers
+                if m.heads is not None and head < len(m.heads)
             )
         return replace(self, layers=layers, steps=None)
 
@@ -247,7 +270,9 @@ class AttentionMaps:
             raise InvalidSettings(
                 f"The point ({x:g}, {y:g}) is outside the picture; give x and y from 0 up to, not including, 1."
             )
-        total: Floats = np.mean([stretched(self._view(m, x, y), self.size) for m in found], axis=0, dtype=np.float32)
+        total: Floats = np.mean(
+            [stretched(self._view(m, x, y), self.size) for m in found], axis=0, dtype=np.float32
+        )
         return total / np.float32(max(float(total.max()), 1e-12))
 
     def _view(self, layer: LayerMaps, x: float, y: float) -> Floats:
@@ -290,7 +315,11 @@ class AttentionMaps:
     @property
     def content_words(self) -> list[str]:
         """Words that can be seen: all but articles, prepositions and the like."""
-        return [w for w in dict.fromkeys(self.words) if w.casefold() not in _EMPTY_WORDS and not w.isdigit()]
+        return [
+            w
+            for w in dict.fromkeys(self.words)
+            if w.casefold() not in _EMPTY_WORDS and not w.isdigit()
+        ]
 
     def leakage(self, pairs: Mapping[str, str]) -> dict[tuple[str, str], float]:
         """Which share of an adjective's attention fell on other nouns than its own.
@@ -307,7 +336,9 @@ class AttentionMaps:
             that lies in the other's.
         """
         if len(set(pairs.values())) < 2:
-            raise InvalidSettings("Leakage needs two nouns; give pairs such as {'red': 'car', 'green': 'tree'}.")
+            raise InvalidSettings(
+                "Leakage needs two nouns; give pairs such as {'red': 'car', 'green': 'tree'}."
+            )
         found = {}
         for adjective, noun in pairs.items():
             own, heat = self.mask(noun), self[adjective]
@@ -323,7 +354,9 @@ class AttentionMaps:
         """The picture with a word's attention as light on it."""
         return overlay(image or self.image, self.word(word, normalize=True))
 
-    def show(self, words: Iterable[str] | None = None, *, image: Image.Image | None = None) -> Gallery:
+    def show(
+        self, words: Iterable[str] | None = None, *, image: Image.Image | None = None
+    ) -> Gallery:
         """The picture and the overlay of every content word (or of `words`), with the share of attention each got."""
         picture = image or self.image
         shares = self.shares()
@@ -331,7 +364,11 @@ class AttentionMaps:
         if picture is not None:
             items.append(("the picture", picture))
         for word in self.content_words if words is None else list(words):
-            share = sum(v for k, v in shares.items() if k.split(" (")[0].casefold() in word.casefold().split())
+            share = sum(
+                v
+                for k, v in shares.items()
+                if k.split(" (")[0].casefold() in word.casefold().split()
+            )
             items.append((f"{word} · {100 * share:.1f} %", self.overlay(word, image=picture)))
         return Gallery(items, heading=self.prompt.text)
 
@@ -346,7 +383,11 @@ class AttentionMaps:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Show the gallery in a notebook."""
-        bundle = self.show()._repr_mimebundle_(include, exclude) if self.content_words and self.layers else {}
+        bundle = (
+            self.show()._repr_mimebundle_(include, exclude)
+            if self.content_words and self.layers
+            else {}
+        )
         return {**bundle, "text/plain": repr(self)}
 
 

@@ -13,7 +13,10 @@ from PIL import Image
 __all__ = ["colours", "overlay"]
 
 _STOPS = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
-_RGB = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], np.float32)
+_RGB = np.array(
+    [(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)],
+    np.float32,
+)
 
 
 def colours(heat: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -39,7 +42,9 @@ def overlay(image: Image.Image | None, heat: NDArray[np.floating]) -> Image.Imag
     heat = np.clip(heat, 0, 1)
     glow = colours(heat)
     if image is not None:
-        picture = np.asarray(image.convert("RGB").resize(heat.shape[::-1], Image.Resampling.LANCZOS), np.float32)
+        picture = np.asarray(
+            image.convert("RGB").resize(heat.shape[::-1], Image.Resampling.LANCZOS), np.float32
+        )
         grey = picture.mean(-1, keepdims=True)
         glow = 0.45 * (grey * 0.55 + picture * 0.45) + 0.62 * glow
     return Image.fromarray(np.clip(glow, 0, 255).astype(np.uint8))

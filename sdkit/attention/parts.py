@@ -44,5 +44,7 @@ def stretched(small: Floats, size: tuple[int, int]) -> Floats:
     """`(h, w)` to `(H, W)`, bicubic, kept within 0..1."""
     if small.shape == size[::-1]:
         return small
-    large = Image.fromarray(np.ascontiguousarray(small, np.float32)).resize(size, Image.Resampling.BICUBIC)
+    large = Image.fromarray(np.ascontiguousarray(small, np.float32)).resize(
+        size, Image.Resampling.BICUBIC
+    )
     return np.clip(np.asarray(large, np.float32), 0, 1)

@@ -31,9 +31,21 @@ class Record:
     """Sums of one call of the pipeline, for `count` pictures."""
 
     def __init__(
-        self, call: Call | None, prompts: list[Prompt], latents: tuple[int, int], *, scale: int, guided: bool
+        self,
+        call: Call | None,
+        prompts: list[Prompt],
+        latents: tuple[int, int],
+        *,
+        scale: int,
+        guided: bool,
     ) -> None:
-        self.call, self.prompts, self.latents, self.scale, self.guided = call, prompts, latents, scale, guided
+        self.call, self.prompts, self.latents, self.scale, self.guided = (
+            call,
+            prompts,
+            latents,
+            scale,
+            guided,
+        )
         self.count, self.used = len(prompts), max(p.used for p in prompts)
         self.timesteps: list[float] = []
         self.grids: dict[str, tuple[int, int]] = {}
@@ -59,7 +71,9 @@ class Record:
         level = layer.level + (layer.kind == "joint")  # transformers see patches of 2×2 latents
         rows, columns = grid_at(*self.latents, level)
         if rows * columns != patches:
-            raise ValueError(f"{layer.name} has {patches} patches where {rows}×{columns} were expected.")
+            raise ValueError(
+                f"{layer.name} has {patches} patches where {rows}×{columns} were expected."
+            )
         return rows, columns
 
     def add_words(self, layer: Layer, image: int, p: Tensor, *, keep: Capture) -> None:
@@ -85,7 +99,9 @@ class Record:
         shape, device = (math.prod(kept), self.used), p.device
         self.means[layer.name] = [torch.zeros(shape, device=device) for _ in range(self.count)]
         if keep.heads:
-            self.heads[layer.name] = [torch.zeros(layer.heads, *shape, device=device) for _ in range(self.count)]
+            self.heads[layer.name] = [
+                torch.zeros(layer.heads, *shape, device=device) for _ in range(self.count)
+            ]
 
     def _pooled(self, layer: Layer, p: Tensor) -> Tensor:
         """`(n, patches, tokens)` on the grid that is kept; averages over patches."""
@@ -109,10 +125,14 @@ class Record:
     def add_back(self, layer: Layer, image: int, p: Tensor) -> None:
         """Add what words looked at, `(heads, tokens, patches)`, in a joint layer."""
         if layer.name not in self.back:
-            self.back[layer.name] = [torch.zeros(p.shape[1:], device=p.device) for _ in range(self.count)]
+            self.back[layer.name] = [
+                torch.zeros(p.shape[1:], device=p.device) for _ in range(self.count)
+            ]
         self.back[layer.name][image].add_(p.mean(0))
 
-    def add_self(self, layer: Layer, image: int, p: Tensor, points: tuple[tuple[float, float], ...]) -> None:
+    def add_self(
+        self, layer: Layer, image: int, p: Tensor, points: tuple[tuple[float, float], ...]
+    ) -> None:
         """Add what patches looked at, `(heads, patches or points, patches)`."""
         if not p.shape[1]:
             return
@@ -120,7 +140,9 @@ class Record:
         self.layers.setdefault(layer.name, layer)
         self.grids.setdefault(layer.name, self._grid(layer, p.shape[2]))
         if layer.name not in self.patches:
-            self.patches[layer.name] = [torch.zeros(p.shape[1:], device=p.device) for _ in range(self.count)]
+            self.patches[layer.name] = [
+                torch.zeros(p.shape[1:], device=p.device) for _ in range(self.count)
+            ]
         self.patches[layer.name][image].add_(p.mean(0))
 
     @property
@@ -140,7 +162,10 @@ class Record:
                 tuple(self._layer(name, i, prompt) for name in self.layers),
                 timesteps=tuple(self.timesteps),
                 size=size,
-                steps={group: self._series(group, pictures[i], prompt) for group, pictures in self.steps.items()},
+                steps={
+                    group: self._series(group, pictures[i], prompt)
+                    for group, pictures in self.steps.items()
+                },
                 points=self.points,
             )
             for i, prompt in enumerate(self.prompts)
@@ -152,13 +177,17 @@ class Record:
         def mean(table: dict[str, list[Tensor]]) -> Any:
             return (table[name][image] / count).cpu().numpy() if name in table else None
 
-        words, heads, back, patches = (mean(t) for t in (self.means, self.heads, self.back, self.patches))
+        words, heads, back, patches = (
+            mean(t) for t in (self.means, self.heads, self.back, self.patches)
+        )
         return LayerMaps(
             name=name,
             group=layer.group,
             grid=grid,
             words=None if words is None else words[:, : prompt.used].reshape(*grid, -1),
-            heads=None if heads is None else heads[..., : prompt.used].reshape(len(heads), *grid, -1),
+            heads=None
+            if heads is None
+            else heads[..., : prompt.used].reshape(len(heads), *grid, -1),
             back=None if back is None else back[: prompt.used].reshape(-1, *self._full(layer)),
             patches=None if patches is None else patches.reshape(-1, *grid),
         )
@@ -167,5 +196,9 @@ class Record:
         return grid_at(*self.latents, layer.level + 1)
 
     def _series(self, group: str, series: list[Tensor], prompt: Prompt) -> np.ndarray:
-        grid = next(self.grids[n] for n, layer in self.layers.items() if layer.group == group and n in self.means)
+        grid = next(
+            self.grids[n]
+            for n, layer in self.layers.items()
+            if layer.group == group and n in self.means
+        )
         return torch.stack(series).cpu().numpy()[..., : prompt.used].reshape(len(series), *grid, -1)

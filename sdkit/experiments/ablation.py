@@ -64,7 +64,10 @@ class Ablation:
     @property
     def agreement(self) -> dict[str, float]:
         """Word → correlation over pixels of its attention with what changed, -1 to 1; near 0 they tell different stories."""
-        return {word: _correlation(self.attention[word], change) for word, change in self.changes.items()}
+        return {
+            word: _correlation(self.attention[word], change)
+            for word, change in self.changes.items()
+        }
 
     def show(self) -> Gallery:
         """For each word: where it was looked at, the picture without it, and what changed."""
@@ -79,7 +82,9 @@ class Ablation:
                     overlay(picture, change / max(float(change.max()), 1e-6)),
                 ),
             ]
-        return Gallery(rows, heading=self.original.settings.prompt, columns=3, settings=self.original.settings)
+        return Gallery(
+            rows, heading=self.original.settings.prompt, columns=3, settings=self.original.settings
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Show the comparison in a notebook."""
@@ -91,7 +96,9 @@ class Ablation:
         return f"<Ablation: mean change without {told}>"
 
 
-def ablate(pipe: Any, result: Result, words: Iterable[str] | None = None, **options: Any) -> Ablation:
+def ablate(
+    pipe: Any, result: Result, words: Iterable[str] | None = None, **options: Any
+) -> Ablation:
     """Make a picture again with one word silenced at a time.
 
     Parameters
@@ -135,19 +142,30 @@ def _silenced(pipe: Any, prompt: str, word: str) -> Iterator[None]:
     """Inside the block every text encoder reads commas in the place of `word`, in this prompt only."""
     with ExitStack() as hooks:
         for number in ("", "_2", "_3"):
-            tokenizer, encoder = (getattr(pipe, part + number, None) for part in ("tokenizer", "text_encoder"))
+            tokenizer, encoder = (
+                getattr(pipe, part + number, None) for part in ("tokenizer", "text_encoder")
+            )
             if tokenizer is None or encoder is None:
                 continue
             positions = read_prompt(tokenizer, prompt).positions(word)
             comma = tokenizer(",", add_special_tokens=False).input_ids[-1]
-            ids = tokenizer(prompt, truncation=True, max_length=tokenizer.model_max_length).input_ids
-            handle = encoder.register_forward_pre_hook(partial(_exchange, ids, positions, comma), with_kwargs=True)
+            ids = tokenizer(
+                prompt, truncation=True, max_length=tokenizer.model_max_length
+            ).input_ids
+            handle = encoder.register_forward_pre_hook(
+                partial(_exchange, ids, positions, comma), with_kwargs=True
+            )
             hooks.callback(handle.remove)
         yield
 
 
 def _exchange(
-    ids: list[int], positions: list[int], comma: int, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ids: list[int],
+    positions: list[int],
+    comma: int,
+    _: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     given: Tensor = args[0] if args else kwargs["input_ids"]
     changed = given.clone()

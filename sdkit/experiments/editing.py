@@ -91,7 +91,9 @@ def edit_attention(
             raise InvalidSettings(f"{name} is {share:g}; give the share of steps from 0 to 1.")
     for word, factor in (weights or {}).items():
         if not -2 <= factor <= 5:
-            raise InvalidSettings(f"The weight of {word!r} is {factor:g}; give a factor from -2 to 5.")
+            raise InvalidSettings(
+                f"The weight of {word!r} is {factor:g}; give a factor from -2 to 5."
+            )
     if source.settings.task != "text-to-image":
         raise InvalidSettings(
             f"The source is {source.settings.task}; only pictures made from words alone can be edited."
@@ -103,8 +105,14 @@ def edit_attention(
         )
     for layer in layers:
         module = layer.module
-        if module.group_norm is not None or module.spatial_norm is not None or module.residual_connection:
-            raise CannotCapture(f"{layer.name} normalises or adds inside its attention; it cannot be edited.")
+        if (
+            module.group_norm is not None
+            or module.spatial_norm is not None
+            or module.residual_connection
+        ):
+            raise CannotCapture(
+                f"{layer.name} normalises or adds inside its attention; it cannot be edited."
+            )
     one, two = read_prompt(pipe.tokenizer, old), read_prompt(pipe.tokenizer, new)
     words = (blend, blend) if isinstance(blend, str) else blend
     if words is not None and prompt is None and swap and words[0] == words[1]:
@@ -150,9 +158,20 @@ class Edit:
     """Runs inside the block follow the source; made by `edit_attention`."""
 
     def __init__(
-        self, pipe: Any, source: Result, settings: Settings, layers: tuple[Layer, ...], plan: Exchange
+        self,
+        pipe: Any,
+        source: Result,
+        settings: Settings,
+        layers: tuple[Layer, ...],
+        plan: Exchange,
     ) -> None:
-        self.pipe, self.source, self.settings, self.layers, self.plan = pipe, source, settings, layers, plan
+        self.pipe, self.source, self.settings, self.layers, self.plan = (
+            pipe,
+            source,
+            settings,
+            layers,
+            plan,
+        )
         self._ride = Ride()
         self._step = -1
         self._heat: list[Tensor] = []  # of the blend words, source and new, added up over steps
@@ -164,7 +183,9 @@ class Edit:
         """Run the source once, then put the editing in place."""
         unet = denoiser_of(self.pipe)
         with ExitStack() as watching:
-            watching.callback(unet.register_forward_pre_hook(self._remember, with_kwargs=True).remove)
+            watching.callback(
+                unet.register_forward_pre_hook(self._remember, with_kwargs=True).remove
+            )
             watching.enter_context(steered(self.pipe, self._remember_latents))
             generate(self.pipe, self.source.settings, progress=False)
         with ExitStack() as undo:
@@ -172,11 +193,20 @@ class Edit:
             undo.callback(unet.register_forward_hook(self._leave).remove)
             undo.enter_context(steered(self.pipe, self._blend))
             for layer in self.layers:
-                undo.enter_context(replaced(layer.module, "processor", _Edited(layer, layer.module.processor, self)))
+                undo.enter_context(
+                    replaced(
+                        layer.module, "processor", _Edited(layer, layer.module.processor, self)
+                    )
+                )
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
         """Give every processor back; the pipeline is as it was."""
         self._undo.close()
         self._ride = Ride()
@@ -196,7 +226,9 @@ class Edit:
 
     # -- the edited run ----------------------------------------------------------------------------------------------
 
-    def _board(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _board(
+        self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Add the source's row to the batch."""
         sample, timestep = inputs_of(args, kwargs)
         times = self._ride.timesteps
@@ -216,7 +248,9 @@ class Edit:
         changed = kwargs | {"encoder_hidden_states": text}
         if kwargs.get("added_cond_kwargs"):
             given = kwargs["added_cond_kwargs"]
-            changed["added_cond_kwargs"] = {k: torch.cat([v, self._ride.extra[k]]) for k, v in given.items()}
+            changed["added_cond_kwargs"] = {
+                k: torch.cat([v, self._ride.extra[k]]) for k, v in given.items()
+            }
         return ((sample, *args[1:]), changed) if args else (args, changed | {"sample": sample})
 
     def _leave(self, _: Any, _args: Any, output: Any) -> Any:
@@ -235,7 +269,10 @@ class Edit:
         """Outside of the blend words' places, the latents of the source."""
         if self.plan.blend is None or not self._heat:
             return latents
-        masks = [F.interpolate(h[None, None], latents.shape[-2:], mode="bilinear")[0, 0] for h in self._heat]
+        masks = [
+            F.interpolate(h[None, None], latents.shape[-2:], mode="bilinear")[0, 0]
+            for h in self._heat
+        ]
         mask = torch.stack([m / m.max().clamp_min(1e-9) > _BLEND_THRESHOLD for m in masks]).any(0)
         there = F.max_pool2d(mask.to(latents.dtype)[None, None], 3, 1, 1)
         return torch.lerp(self._ride.latents[step].expand_as(latents), latents, there)
@@ -262,22 +299,35 @@ class _Edited:
         self.layer, self.own, self.edit = layer, own, edit
 
     def __call__(
-        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, *args: Any, **kwargs: Any
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Tensor:
         out = self.own(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
         guided = bool(self.edit.pipe.do_classifier_free_guidance)
         first = (len(out) - 1) // 2 if guided else 0
         crossing = self.layer.kind == "cross"
-        context = encoder_hidden_states if crossing and encoder_hidden_states is not None else hidden_states
+        context = (
+            encoder_hidden_states
+            if crossing and encoder_hidden_states is not None
+            else hidden_states
+        )
         q, k, v = (
             part(x[first:]).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for part, x in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
         )
         if attn.norm_q is not None:
             q, k = attn.norm_q(q), attn.norm_k(k)
-        if not crossing and (self.edit.progress >= self.edit.plan.self_steps or q.shape[2] > _SELF_PATCHES):
+        if not crossing and (
+            self.edit.progress >= self.edit.plan.self_steps or q.shape[2] > _SELF_PATCHES
+        ):
             return out
-        p = (q.float() @ k.float().transpose(-1, -2) * attn.scale).softmax(-1)  # the source is the last row
+        p = (q.float() @ k.float().transpose(-1, -2) * attn.scale).softmax(
+            -1
+        )  # the source is the last row
         edited = self._crossing(p) if crossing else p[-1:].expand(len(p) - 1, -1, -1, -1)
         rows = (edited.to(v.dtype) @ v[:-1]).transpose(1, 2).flatten(2)
         rows = attn.to_out[1](attn.to_out[0](rows)) / attn.rescale_output_factor
@@ -302,7 +352,9 @@ def _swapped(prompt: str, swap: Mapping[str, str]) -> str:
         before, word = prompt, re.compile(rf"(?<!\w){re.escape(old)}(?!\w)", re.IGNORECASE)
         prompt = new.join(word.split(before))
         if not word.search(before):
-            raise InvalidSettings(f"{old!r} does not stand in the prompt {prompt!r}, so it cannot be swapped.")
+            raise InvalidSettings(
+                f"{old!r} does not stand in the prompt {prompt!r}, so it cannot be swapped."
+            )
     return prompt
 
 
@@ -325,7 +377,10 @@ def _aligned(one: Prompt, two: Prompt) -> tuple[Tensor, Tensor]:
             for was, now in zip(a[i1:i2], b[j1:j2], strict=True):
                 hand_over(was.positions, now.positions)
         elif tag == "replace":
-            hand_over(tuple(p for w in a[i1:i2] for p in w.positions), tuple(p for w in b[j1:j2] for p in w.positions))
+            hand_over(
+                tuple(p for w in a[i1:i2] for p in w.positions),
+                tuple(p for w in b[j1:j2] for p in w.positions),
+            )
     hand_over(one.start, two.start)
     hand_over(one.end, two.end)
     for old, new in zip(reversed(one.padding), reversed(two.padding), strict=False):

@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
 __all__ = ["fork"]
 
-_FREE = frozenset({"prompt", "negative_prompt", "guidance_scale", "seed"})  # what may change in the middle of a run
+_FREE = frozenset(
+    {"prompt", "negative_prompt", "guidance_scale", "seed"}
+)  # what may change in the middle of a run
 
 
-def fork(pipe: DiffusionPipeline, trace: Trace, step: int, *, progress: bool = True, **changes: Any) -> Result:
+def fork(
+    pipe: DiffusionPipeline, trace: Trace, step: int, *, progress: bool = True, **changes: Any
+) -> Result:
     """Continue a recorded run from one of its steps with other words, another guidance or another seed.
 
     Parameters
@@ -90,14 +94,24 @@ def _check(pipe: Any, trace: Trace, step: int, changes: dict[str, Any]) -> Any:
             f"{type(pipe).__name__} cannot be answered for step by step, so its runs cannot be continued from one."
         )
     settings = trace.settings
-    if settings is None or any(getattr(trace, name) is None for name in ("latents", "x0", "guided")):
-        raise InvalidSettings("This trace cannot be continued; make it with generate(..., trace=True).")
+    if settings is None or any(
+        getattr(trace, name) is None for name in ("latents", "x0", "guided")
+    ):
+        raise InvalidSettings(
+            "This trace cannot be continued; make it with generate(..., trace=True)."
+        )
     if settings.task != "text-to-image":
-        raise InvalidSettings(f"Only text-to-image runs can be continued, and this one is {settings.task}.")
+        raise InvalidSettings(
+            f"Only text-to-image runs can be continued, and this one is {settings.task}."
+        )
     if not 1 <= step < len(trace):
-        raise InvalidSettings(f"step is {step}; this trace can be continued from step 1 to {len(trace) - 1}.")
+        raise InvalidSettings(
+            f"step is {step}; this trace can be continued from step 1 to {len(trace) - 1}."
+        )
     if fixed := sorted(changes.keys() - _FREE):
-        raise InvalidSettings(f"{fixed[0]} cannot change in the middle of a run; change {', '.join(sorted(_FREE))}.")
+        raise InvalidSettings(
+            f"{fixed[0]} cannot change in the middle of a run; change {', '.join(sorted(_FREE))}."
+        )
     return settings
 
 
@@ -117,10 +131,14 @@ class _Replay:
         if family_of(self.pipe).negates:
             answer = -answer
         said = getattr(denoiser_of(self.pipe).config, "out_channels", None)
-        if answer.ndim == 4 and said == 2 * answer.shape[1]:  # a variance beside it, which the pipeline throws away
+        if (
+            answer.ndim == 4 and said == 2 * answer.shape[1]
+        ):  # a variance beside it, which the pipeline throws away
             answer = torch.cat([answer, torch.zeros_like(answer)], 1)
         answer = answer.expand(len(sample), *answer.shape[1:])
-        listed = bool(args) and isinstance(args[0], (list, tuple))  # Z-Image takes and gives lists of single frames
+        listed = bool(args) and isinstance(
+            args[0], (list, tuple)
+        )  # Z-Image takes and gives lists of single frames
         return (list(answer.unsqueeze(2)),) if listed else (answer,)
 
     def step(self, _scheduler: Any, own: Any, *args: Any, **kwargs: Any) -> Any:
@@ -129,7 +147,9 @@ class _Replay:
         return own(*args, **kwargs)
 
 
-def _arrive(trace: Trace, step: int, seed: int | None) -> Callable[[int, torch.Tensor], torch.Tensor]:
+def _arrive(
+    trace: Trace, step: int, seed: int | None
+) -> Callable[[int, torch.Tensor], torch.Tensor]:
     """After the last replayed step, put the run where it really was, free of the rounding of the replay."""
 
     def steer(done: int, latents: torch.Tensor) -> torch.Tensor:
@@ -147,7 +167,9 @@ def _latents(trace: Trace, step: int, seed: int | None) -> np.ndarray:
     if seed is None:
         return trace.latents[step]
     eps = torch.randn(trace.x0.shape[1:], generator=torch.Generator().manual_seed(seed)).numpy()
-    fresh: np.ndarray = trace.alphas[step] * trace.x0[step - 1].astype(np.float32) + trace.sigmas[step] * eps
+    fresh: np.ndarray = (
+        trace.alphas[step] * trace.x0[step - 1].astype(np.float32) + trace.sigmas[step] * eps
+    )
     return fresh.astype(np.float32)
 
 
@@ -156,5 +178,7 @@ def _joined(parent: Trace, child: Trace, step: int, settings: Any) -> Trace:
     arrays: dict[str, Any] = {}
     for name in PARTS[2:]:
         old, new = getattr(parent, name), getattr(child, name)
-        arrays[name] = None if old is None or new is None else np.concatenate([old[:step], new[step:]])
+        arrays[name] = (
+            None if old is None or new is None else np.concatenate([old[:step], new[step:]])
+        )
     return replace(child, **arrays, settings=settings, parent=parent, forked_at=step)

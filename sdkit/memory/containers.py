@@ -16,7 +16,12 @@ __all__ = ["container_room"]
 # folder, limit, what is in use, and the part of it that goes when memory is needed
 _FILES: Final = {
     2: ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    1: ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    1: (
+        "sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
 }
 
 
@@ -40,7 +45,9 @@ def container_room(root: Path = Path("/")) -> int | None:
     return max(0, min(left)) if left else None
 
 
-def _rests(root: Path, place: str, top: str, limit: str, usage: str, reclaimable: str) -> Iterator[int]:
+def _rests(
+    root: Path, place: str, top: str, limit: str, usage: str, reclaimable: str
+) -> Iterator[int]:
     """What is left of each level's limit; inside a container the path is often that of the world outside."""
     place = place.strip("/")
     levels = [place, *(p.as_posix() for p in Path(place).parents)] if place else ["."]
@@ -49,5 +56,7 @@ def _rests(root: Path, place: str, top: str, limit: str, usage: str, reclaimable
         with suppress(OSError, ValueError):  # no such level here, or the limit is "max"
             held = int((folder / limit).read_text(encoding="ascii"))
             taken = int((folder / usage).read_text(encoding="ascii"))
-            facts = dict(x.split() for x in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+            facts = dict(
+                x.split() for x in (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            )
             yield held - taken + int(facts.get(reclaimable, 0))

@@ -51,7 +51,9 @@ class Needs:
 
     def leaf(self, *roles: str) -> int:
         """Two layers: the one that runs and the next."""
-        return 2 * max((p.largest * self.sizes[p.name] for p in self.parts if p.role in roles), default=0)
+        return 2 * max(
+            (p.largest * self.sizes[p.name] for p in self.parts if p.role in roles), default=0
+        )
 
     def _weight(self, part: Part) -> int:
         return part.bytes(self._decoder() if part.role == "autoencoder" else self.sizes[part.name])
@@ -87,17 +89,23 @@ class Needs:
             return 0
         guided = 1 if part.config.get("guidance_embeds") else 2
         shape = (height // self.scale, width // self.scale)
-        return int(MARGIN * denoising(part.config, *shape, guided * pictures) * self.sizes[part.name])
+        return int(
+            MARGIN * denoising(part.config, *shape, guided * pictures) * self.sizes[part.name]
+        )
 
     def decode(self, width: int, height: int, tile: int | None, pictures: int = 1) -> int:
         """Beside the weights, for the last decoding."""
         part = self.part("autoencoder")
         if part is None:
             return 0
-        picture = 3 * width * height * self._decoder() * 2  # the tiles, and what they are put together into
+        picture = (
+            3 * width * height * self._decoder() * 2
+        )  # the tiles, and what they are put together into
         if tile is not None and max(width, height) > tile:
             return int(MARGIN * decoding(part.config, tile, tile, 1) * self._decoder()) + picture
-        return int(MARGIN * decoding(part.config, width, height, 1 if tile else pictures) * self._decoder())
+        return int(
+            MARGIN * decoding(part.config, width, height, 1 if tile else pictures) * self._decoder()
+        )
 
     def peak(self, way: Way, width: int, height: int, tile: int, pictures: int = 1) -> int:
         """The largest of all moments of a run."""
@@ -114,7 +122,9 @@ class Needs:
             return rest + max(largest, net + step, vae + decode)
         if way.offload == "layers":
             return vae + rest + max(self.leaf("text"), self.leaf("denoiser") + step, decode)
-        return rest + max(self.leaf("text"), self.leaf("denoiser") + step, self.leaf("autoencoder") + decode)
+        return rest + max(
+            self.leaf("text"), self.leaf("denoiser") + step, self.leaf("autoencoder") + decode
+        )
 
 
 def denoising(config: Mapping[str, Any], rows: int, columns: int, inputs: int) -> float:
@@ -124,7 +134,8 @@ def denoising(config: Mapping[str, Any], rows: int, columns: int, inputs: int) -
     widths = config["block_out_channels"]
     kinds = config.get("down_block_types") or ("CrossAttn",) * len(widths)
     levels = [
-        (26 if "Attn" in kind else 15) * c / 4**i + 3 * sum(w / 4**j for j, w in enumerate(widths[:i]))
+        (26 if "Attn" in kind else 15) * c / 4**i
+        + 3 * sum(w / 4**j for j, w in enumerate(widths[:i]))
         for i, (c, kind) in enumerate(zip(widths, kinds, strict=True))
     ]
     return inputs * rows * columns * max(levels)

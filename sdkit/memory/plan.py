@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "draft", "free", "planned"]
 
 _GIB: Final = 2**30
-_TILE: Final = (256, 512)  # sides of the autoencoder's tiles: below, seams show; above, little is saved
+_TILE: Final = (
+    256,
+    512,
+)  # sides of the autoencoder's tiles: below, seams show; above, little is saved
 _TOGETHER: Final = (8, 4, 2)
 _PRECISIONS: Final = {"float16": 2, "bfloat16": 2, "float32": 4, "float64": 8}
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*Gi?B\s*", re.IGNORECASE)
@@ -41,7 +44,11 @@ _HERE: Final = (Way(), Way(tiled=True))  # a processor has nowhere to offload to
 _LOW: Final = tuple(Way(offload, tiled=True) for offload in ("models", "layers", "all layers"))
 _AUTO: Final = (
     *(Way(), Way("text encoders"), Way("text encoders", tiled=True)),
-    *(Way(offload, tiled) for offload in ("models", "layers", "all layers") for tiled in (False, True)),
+    *(
+        Way(offload, tiled)
+        for offload in ("models", "layers", "all layers")
+        for tiled in (False, True)
+    ),
 )
 
 
@@ -113,7 +120,11 @@ class Plan:
     def sentence(self) -> str:
         """One line on what was chosen and what it costs; empty where everything is resident and fits."""
         if self.fits:
-            return "" if self.way == Way() else f"Memory plan for {self._where()}: {self.way}; {self.way.costs}."
+            return (
+                ""
+                if self.way == Way()
+                else f"Memory plan for {self._where()}: {self.way}; {self.way.costs}."
+            )
         return (
             f"Memory plan for {self._where()}: {self.way} still needs about {_gib(self.peak)} and {_gib(self.room)} are "
             "free; if it fails, make smaller pictures or free memory first."
@@ -127,10 +138,15 @@ class Plan:
         weights = [(name, _gib(size), "weights") for name, size in self.parts]
         yield (
             f"{self.name}: {self.width}×{self.height}, {self.dtype} on {self.device}, {_gib(self.room)} free",
-            [*weights, ("one step", _gib(self.step), "beside them"), ("decoding", _gib(self.decode), "beside them")],
+            [
+                *weights,
+                ("one step", _gib(self.step), "beside them"),
+                ("decoding", _gib(self.decode), "beside them"),
+            ],
         )
         rows = [
-            (("▸ " if way == self.way else "  ") + str(way), _gib(peak), way.costs) for way, peak in self.considered
+            (("▸ " if way == self.way else "  ") + str(way), _gib(peak), way.costs)
+            for way, peak in self.considered
         ]
         fit = "1 picture fits" if self.together == 1 else f"{self.together} pictures fit together"
         yield f"peak, of {_gib(int(USABLE * self.room))} usable; {fit}", rows
@@ -193,17 +209,24 @@ def draft(
     if parts is None:
         return None
     precision = str(dtype).removeprefix("torch.")
-    sizes = {p.name: _PRECISIONS[str((wider or {}).get(p.name, dtype)).removeprefix("torch.")] for p in parts}
+    sizes = {
+        p.name: _PRECISIONS[str((wider or {}).get(p.name, dtype)).removeprefix("torch.")]
+        for p in parts
+    }
     needs = Needs(parts, sizes, precision)
     width, height = width or needs.side, height or needs.side
     left = free(device)
     room = min(limit or left, left)
     side = min(_TILE[1], max(_TILE[0], max(width, height) // 2 // 8 * 8))
     if max(width, height) <= side:
-        ways = tuple(dict.fromkeys(replace(way, tiled=False) for way in ways))  # there would be one tile
+        ways = tuple(
+            dict.fromkeys(replace(way, tiled=False) for way in ways)
+        )  # there would be one tile
     considered = tuple((way, needs.peak(way, width, height, side)) for way in ways)
     way = next((w for w, peak in considered if peak <= USABLE * room), ways[-1])
-    together = next((n for n in _TOGETHER if needs.peak(way, width, height, side, n) <= USABLE * room), 1)
+    together = next(
+        (n for n in _TOGETHER if needs.peak(way, width, height, side, n) <= USABLE * room), 1
+    )
     name = source if kind == "hub" else Path(source).name
     return Plan(
         name="pocket" if source == pocket.path() else name,
@@ -226,7 +249,9 @@ def _ways(memory: str, device: str) -> tuple[Sequence[Way], int | None]:
     """The ways that are looked at, in order of cost, and a limit in bytes."""
     size = _SIZE.fullmatch(memory) if isinstance(memory, str) else None
     if memory not in {"auto", "full", "low"} and (size is None or not float(size[1])):
-        raise InvalidSettings(f'memory is {memory!r}; choose "auto", "full", "low" or a size such as "8GB".')
+        raise InvalidSettings(
+            f'memory is {memory!r}; choose "auto", "full", "low" or a size such as "8GB".'
+        )
     if memory == "full":
         return _RESIDENT, None
     limit = int(float(size[1]) * _GIB) if size else None
@@ -243,13 +268,17 @@ def free(device: str) -> int:
         there = torch.device(device)
         unused = torch.cuda.memory_reserved(there) - torch.cuda.memory_allocated(there)
         left, total = torch.cuda.mem_get_info(there)
-        allowed = int(torch.cuda.get_per_process_memory_fraction(there) * total) - torch.cuda.memory_reserved(there)
+        allowed = int(
+            torch.cuda.get_per_process_memory_fraction(there) * total
+        ) - torch.cuda.memory_reserved(there)
         return min(left, allowed) + unused
     if device.startswith("mps"):
         return torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
     import psutil
 
-    there_is = int(psutil.virtual_memory().available)  # with what files hold until somebody needs it
+    there_is = int(
+        psutil.virtual_memory().available
+    )  # with what files hold until somebody needs it
     limit = container_room()
     return there_is if limit is None else min(there_is, limit)
 

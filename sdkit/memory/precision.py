@@ -14,7 +14,13 @@ from weakref import WeakKeyDictionary
 import torch
 
 from sdkit.pictures.legible import say
-from sdkit.pipelines.families import AUTOENCODERS, DENOISERS, autoencoder_of, denoiser_of, widens_decoder
+from sdkit.pipelines.families import (
+    AUTOENCODERS,
+    DENOISERS,
+    autoencoder_of,
+    denoiser_of,
+    widens_decoder,
+)
 from sdkit.pipelines.originals import inputs_for
 
 __all__ = ["widen_what_overflows"]
@@ -46,7 +52,11 @@ def widen_what_overflows(pipe: Any, device: str, *, stay: bool = False) -> dict[
     widened: dict[str, torch.dtype] = {}
     for name in (*DENOISERS, *AUTOENCODERS):
         part = getattr(pipe, name, None)
-        if part is None or part.dtype not in _HALF or (part is autoencoder_of(pipe) and _widens_itself(pipe)):
+        if (
+            part is None
+            or part.dtype not in _HALF
+            or (part is autoencoder_of(pipe) and _widens_itself(pipe))
+        ):
             continue
         half = part.dtype
         if all(_finite(pipe, part, device, stay=stay)):
@@ -76,7 +86,11 @@ def _widens_itself(pipe: Any) -> bool:
 
 def _wider(half: torch.dtype, device: str) -> Iterator[torch.dtype]:
     """Precisions to fall back to; bfloat16 has the range of float32, where the device computes with it."""
-    if half == torch.float16 and device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False):
+    if (
+        half == torch.float16
+        and device.startswith("cuda")
+        and torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         yield torch.bfloat16
     yield torch.float32
 
@@ -102,7 +116,11 @@ def _answers(pipe: Any, part: Any) -> Iterator[torch.Tensor]:
         return torch.randn(shape, generator=generator).to(part.device, part.dtype)
 
     config = part.config
-    if part is autoencoder_of(pipe) and config.get("latent_channels") and config.get("scaling_factor"):
+    if (
+        part is autoencoder_of(pipe)
+        and config.get("latent_channels")
+        and config.get("scaling_factor")
+    ):
         shift = getattr(config, "shift_factor", None) or 0.0
         z = noise(1, config.latent_channels, _ROWS, _ROWS) / config.scaling_factor + shift
         yield part.decode(z, return_dict=False)[0]
@@ -115,7 +133,9 @@ def _answers(pipe: Any, part: Any) -> Iterator[torch.Tensor]:
 
 def _bridge(part: Any, precision: torch.dtype) -> None:
     """Bring a network to a precision, and let what comes in and goes out keep the one of its neighbours."""
-    torch.nn.Module.to(part, precision)  # diffusers' own warns of what it thinks should stay, which is nothing
+    torch.nn.Module.to(
+        part, precision
+    )  # diffusers' own warns of what it thinks should stay, which is nothing
     # of an autoencoder the two ends are called, never the whole
     ends = [getattr(part, n, None) for n in ("encoder", "quant_conv", "post_quant_conv", "decoder")]
     for module in [m for m in ends if m is not None] or [part]:
@@ -135,7 +155,9 @@ def _cast_around(module: Any, precision: torch.dtype) -> tuple[Any, Any]:
     def after(_module: Any, _args: Any, out: Any) -> Any:
         return _cast(out, spoken[0])
 
-    return module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(after)
+    return module.register_forward_pre_hook(before, with_kwargs=True), module.register_forward_hook(
+        after
+    )
 
 
 def _cast(values: Any, precision: torch.dtype) -> Any:
@@ -146,7 +168,11 @@ def _cast(values: Any, precision: torch.dtype) -> Any:
         return type(values)(**{k: _cast(v, precision) for k, v in values.items()})
     if isinstance(values, dict):
         return {k: _cast(v, precision) for k, v in values.items()}
-    return type(values)(_cast(v, precision) for v in values) if isinstance(values, (tuple, list)) else values
+    return (
+        type(values)(_cast(v, precision) for v in values)
+        if isinstance(values, (tuple, list))
+        else values
+    )
 
 
 def _name(precision: torch.dtype) -> str:

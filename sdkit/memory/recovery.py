@@ -96,7 +96,10 @@ class Ladder:
         if together < 2:
             return False
         self.most = together // 2
-        self._tell("fewer", f"{together} pictures together do not fit into memory; they are made in smaller batches.")
+        self._tell(
+            "fewer",
+            f"{together} pictures together do not fit into memory; they are made in smaller batches.",
+        )
         return True
 
     def _slices(self, together: int) -> bool:
@@ -105,7 +108,8 @@ class Ladder:
             return False
         vae.enable_slicing()
         self._tell(
-            "slices", "Decoding did not fit into memory; pictures are decoded one by one from now on (VAE slicing)."
+            "slices",
+            "Decoding did not fit into memory; pictures are decoded one by one from now on (VAE slicing).",
         )
         return True
 
@@ -129,17 +133,24 @@ class Ladder:
 
     def _offload(self) -> bool:
         device = self.pipe._execution_device
-        down = {"nothing": "models", "models": "all layers", "text encoders": "layers"}.get(offloaded(self.pipe))
+        down = {"nothing": "models", "models": "all layers", "text encoders": "layers"}.get(
+            offloaded(self.pipe)
+        )
         if down is None or not can_offload(device):
             return False
-        if down == "layers":  # those of the text encoders are already: diffusers has no way back from there
+        if (
+            down == "layers"
+        ):  # those of the text encoders are already: diffusers has no way back from there
             denoiser_of(self.pipe).to("cpu")
             denoiser_of(self.pipe).enable_group_offload(
                 device, offload_type="leaf_level", use_stream=device.type == "cuda"
             )
         else:
             offload(self.pipe, down, str(device))
-        self._tell(down, f"The run did not fit into memory; it goes on slower, with {state(self.pipe)}, from now on.")
+        self._tell(
+            down,
+            f"The run did not fit into memory; it goes on slower, with {state(self.pipe)}, from now on.",
+        )
         return True
 
     def _tell(self, rung: str, sentence: str) -> None:
@@ -188,4 +199,8 @@ def _total(device: str) -> int:
         return torch.cuda.get_device_properties(device).total_memory
     if device.startswith("mps"):
         return torch.mps.recommended_max_memory()
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else free(device)
+    return (
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if hasattr(os, "sysconf")
+        else free(device)
+    )

@@ -22,7 +22,18 @@ from sdkit.pipelines.originals import PREFIXES, PUBLISHED_AUTOENCODER, shape_of
 __all__ = ["Part", "measure"]
 
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
-_ITEMSIZE = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
+_ITEMSIZE = {
+    "F64": 8,
+    "I64": 8,
+    "U64": 8,
+    "F32": 4,
+    "I32": 4,
+    "U32": 4,
+    "F16": 2,
+    "BF16": 2,
+    "I16": 2,
+    "U16": 2,
+}
 _LONGEST_HEADER = 100_000_000  # the limit that safetensors itself keeps
 _WEIGHTS = r"(diffusion_pytorch_model|model){variant}(-\d{{5}}-of-\d{{5}})?\.safetensors"
 
@@ -127,7 +138,9 @@ class _Folder:
         except (OSError, ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise ModelNotFound(f"{self.path.name}/{name} is missing or no valid JSON; copy the checkpoint again.")
+            raise ModelNotFound(
+                f"{self.path.name}/{name} is missing or no valid JSON; copy the checkpoint again."
+            )
         return found
 
     def header(self, name: str) -> Tensors:
@@ -163,7 +176,12 @@ def _cached(source: str, revision: str | None) -> _Folder | None:
 def _parts(place: _Place, variant: str | None, without: Sequence[str]) -> Iterable[Part]:
     index, names = place.json("model_index.json"), list(place.names())
     for name, owner in index.items():
-        if name.startswith("_") or name in without or not isinstance(owner, list) or owner[0] is None:
+        if (
+            name.startswith("_")
+            or name in without
+            or not isinstance(owner, list)
+            or owner[0] is None
+        ):
             continue
         files = _weights(names, name, variant)
         if files:
@@ -184,7 +202,11 @@ def _weights(names: Iterable[str], part: str, variant: str | None) -> list[str]:
 
 def _part(name: str, tensors: Tensors, config: Mapping[str, Any]) -> Part:
     floats = [math.prod(shape) for kind, shape in tensors.values() if kind in _FLOATS]
-    fixed = sum(math.prod(shape) * _ITEMSIZE.get(kind, 1) for kind, shape in tensors.values() if kind not in _FLOATS)
+    fixed = sum(
+        math.prod(shape) * _ITEMSIZE.get(kind, 1)
+        for kind, shape in tensors.values()
+        if kind not in _FLOATS
+    )
     return Part(name, sum(floats), fixed, max(floats, default=0), config)
 
 
@@ -195,7 +217,9 @@ def _read_header(path: Path) -> Tensors:
             length = int.from_bytes(file.read(8), "little")
             text = file.read(length) if 0 < length <= _LONGEST_HEADER else b""
         header = json.loads(text)
-        return {k: (v["dtype"], tuple(v["shape"])) for k, v in header.items() if k != "__metadata__"}
+        return {
+            k: (v["dtype"], tuple(v["shape"])) for k, v in header.items() if k != "__metadata__"
+        }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelNotFound(
             f"{path.name} is damaged or cut short: its header cannot be read; copy or download it again."

@@ -46,7 +46,11 @@ def look(text: str, place: Path) -> str:
         return "file"
     if place.is_dir():
         return "folder"
-    if place.suffix.lower() in _PICKLES | {".safetensors"} or text.startswith(("/", ".", "~")) or text.count("/") > 1:
+    if (
+        place.suffix.lower() in _PICKLES | {".safetensors"}
+        or text.startswith(("/", ".", "~"))
+        or text.count("/") > 1
+    ):
         raise ModelNotFound(
             f"There is no file or folder {text!r}; check the path, or give a hub id such as owner/name."
         )
@@ -63,7 +67,11 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
     `told` names a folder of the hub's cache; without `weights_too` the configuration is enough.
     """
     name = told or folder.name
-    again = "it was not fetched to its end: connect and load it again" if told else "copy the checkpoint again"
+    again = (
+        "it was not fetched to its end: connect and load it again"
+        if told
+        else "copy the checkpoint again"
+    )
     parts = index_of(folder, name)
     if not isinstance(parts.get("_class_name"), str):
         raise UnsafeCheckpoint(
@@ -71,12 +79,21 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         )
     offered: set[str] = set()
     for part, owner in parts.items():
-        if part.startswith("_") or part in without or not isinstance(owner, list) or owner[0] is None:
+        if (
+            part.startswith("_")
+            or part in without
+            or not isinstance(owner, list)
+            or owner[0] is None
+        ):
             continue
         inside = folder / part
         files = contents(inside) if inside.is_dir() else []
-        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(inside):
-            raise UnsafeCheckpoint(f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run.")
+        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(
+            inside
+        ):
+            raise UnsafeCheckpoint(
+                f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run."
+            )
         if not files:
             raise ModelNotFound(f"The folder {name!r} lacks its part {part!r}; {again}.")
         pickles = [f.name for f in files if f.suffix in _PICKLES]
@@ -88,12 +105,19 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
             )
         network = not str(owner[-1]).endswith(_WITHOUT_WEIGHTS)
         whole = any("-of-" not in found.string for found in weights)
-        if weights_too and network and not whole and (lacking := _lacking(inside, some=bool(weights))):
+        if (
+            weights_too
+            and network
+            and not whole
+            and (lacking := _lacking(inside, some=bool(weights)))
+        ):
             raise ModelNotFound(f"{name}/{part} lacks weights ({lacking}); {again}.")
         here = {found["variant"] or "" for found in weights}
         offered |= here
         if weights and not here & {"", variant}:
-            raise ModelNotFound(f"{name}/{part} comes as variant {_listed(here)} only; load it with variant='…'.")
+            raise ModelNotFound(
+                f"{name}/{part} comes as variant {_listed(here)} only; load it with variant='…'."
+            )
     if variant and variant not in offered:
         raise ModelNotFound(
             f"{name!r} offers no variant {variant!r} but {_listed(offered - {''})}; leave variant out for the plain weights."
@@ -103,7 +127,10 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
 def beside_a_pipeline(keys: Iterable[str]) -> str | None:
     """A sentence's part on what a single file is, by its keys, if it goes with a pipeline and is none itself."""
     keys = list(keys)
-    if any(".lora_" in key or key.startswith("lora_") or ".hada_" in key or ".lokr_" in key for key in keys):
+    if any(
+        ".lora_" in key or key.startswith("lora_") or ".hada_" in key or ".lokr_" in key
+        for key in keys
+    ):
         return f"is {_LORA}, not a checkpoint; {_USE[_LORA]}"
     if any(key.startswith(("control_model.", "controlnet_")) for key in keys):
         return f"is {_CONTROLNET}, not a checkpoint; {_USE[_CONTROLNET]}"
@@ -124,7 +151,9 @@ def index_of(folder: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         parts = None
     if not isinstance(parts, dict):
-        raise ModelNotFound(f"The file {name}/model_index.json is not valid JSON; copy the checkpoint again.")
+        raise ModelNotFound(
+            f"The file {name}/model_index.json is not valid JSON; copy the checkpoint again."
+        )
     return parts
 
 
@@ -155,7 +184,10 @@ def _brings_code(inside: Path) -> bool:
     """Whether a part holds Python files, or a configuration that names classes to be fetched and run ("auto_map")."""
     return any(
         f.suffix == ".py"
-        or (f.name.endswith("config.json") and '"auto_map"' in f.read_text(encoding="utf-8", errors="replace"))
+        or (
+            f.name.endswith("config.json")
+            and '"auto_map"' in f.read_text(encoding="utf-8", errors="replace")
+        )
         for f in (inside.iterdir() if inside.is_dir() else ())  # hidden ones too
         if f.is_file()
     )
@@ -167,7 +199,9 @@ def _listed(variants: Iterable[str]) -> str:
 
 def unwanted(safety_checker: bool | None, vae: object) -> tuple[str, ...]:
     """Parts of a checkpoint that something else stands in for."""
-    return (("safety_checker",) if safety_checker is False else ()) + (("vae",) if vae is not None else ())
+    return (("safety_checker",) if safety_checker is False else ()) + (
+        ("vae",) if vae is not None else ()
+    )
 
 
 def checker_of(folder: Path, wanted: bool | None, told: str = "pocket") -> dict[str, Any]:
@@ -180,7 +214,11 @@ def checker_of(folder: Path, wanted: bool | None, told: str = "pocket") -> dict[
         )
     if there and wanted is not False:
         _check_concepts(folder / "safety_checker", told)
-    return {"safety_checker": None, "requires_safety_checker": False} if there and wanted is False else {}
+    return (
+        {"safety_checker": None, "requires_safety_checker": False}
+        if there and wanted is False
+        else {}
+    )
 
 
 def _check_concepts(inside: Path, told: str) -> None:

@@ -33,7 +33,11 @@ class Defaults:
     def fill(self, settings: Settings) -> Settings:
         """Give every field that the settings leave open its value here."""
         return settings.replace(
-            **{name: value for name, value in asdict(self).items() if getattr(settings, name) is None}
+            **{
+                name: value
+                for name, value in asdict(self).items()
+                if getattr(settings, name) is None
+            }
         )
 
 
@@ -54,7 +58,9 @@ def defaults(pipe: Any) -> Defaults:
     steps, guidance = family.steps or _STEPS, family.guidance_scale
     if distilled(pipe):
         steps = _FEW_STEPS
-        if family.guidance and not getattr(denoiser_of(pipe).config, "time_cond_proj_dim", None):  # else an input
+        if family.guidance and not getattr(
+            denoiser_of(pipe).config, "time_cond_proj_dim", None
+        ):  # else an input
             guidance = 1.0
     return Defaults(steps, guidance, columns, rows, own)
 
@@ -81,7 +87,9 @@ def distilled(pipe: Any) -> bool:
     if kind in {"LCMScheduler", "TCDScheduler"}:
         return True
     if kind.startswith("Euler"):
-        plain = config.get("prediction_type") == "epsilon" and not config.get("rescale_betas_zero_snr")
+        plain = config.get("prediction_type") == "epsilon" and not config.get(
+            "rescale_betas_zero_snr"
+        )
         return plain and config.get("timestep_spacing") == "trailing"
     if type(pipe).__name__ == "FluxPipeline":
         return not pipe.transformer.config.guidance_embeds

@@ -31,13 +31,17 @@ def find(
     text = pocket.path() if name is None or str(name) == "pocket" else str(name)
     place = path_of(text)
     kind = look(text, place)
-    if kind == "folder" and not is_pocket_path(place):  # what came with this code is trusted like it
+    if kind == "folder" and not is_pocket_path(
+        place
+    ):  # what came with this code is trusted like it
         look_into(place, variant=variant, without=without)
 
     import torch
 
     chosen = _device(device)
-    precision = dtype or (torch.float16 if chosen.startswith("cuda") and not is_pocket_path(place) else torch.float32)
+    precision = dtype or (
+        torch.float16 if chosen.startswith("cuda") and not is_pocket_path(place) else torch.float32
+    )
     return kind, text if kind == "hub" else str(place), chosen, precision
 
 
@@ -52,6 +56,10 @@ def _device(wanted: str | None) -> str:
         kind = torch.device(wanted).type
     except RuntimeError:
         raise ModelNotFound(f"{wanted!r} is not a device; choose cuda, mps or cpu.") from None
-    if (kind == "cuda" and not torch.cuda.is_available()) or (kind == "mps" and not torch.backends.mps.is_available()):
-        raise ModelNotFound(f"The device {wanted!r} is not available here; use device='cpu', or leave it out.")
+    if (kind == "cuda" and not torch.cuda.is_available()) or (
+        kind == "mps" and not torch.backends.mps.is_available()
+    ):
+        raise ModelNotFound(
+            f"The device {wanted!r} is not available here; use device='cpu', or leave it out."
+        )
     return wanted

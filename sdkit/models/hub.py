@@ -54,7 +54,10 @@ _STORIES: tuple[tuple[set[str], tuple[str, ...], type[Exception], str], ...] = (
     ),
     (
         {"GatedRepoError"},
-        ("access a gated repo", "access gated repo"),  # of missing ones the hub says "a private or gated repo"
+        (
+            "access a gated repo",
+            "access gated repo",
+        ),  # of missing ones the hub says "a private or gated repo"
         ModelNotFound,
         "{source!r} is gated: accept its licence on its hub page, then log in with: hf auth login",
     ),
@@ -72,13 +75,23 @@ _STORIES: tuple[tuple[set[str], tuple[str, ...], type[Exception], str], ...] = (
     ),
     (
         set(),
-        ("401 client", "403 client", "403 forbidden"),  # after the others: it says 401 of models that do not exist
+        (
+            "401 client",
+            "403 client",
+            "403 forbidden",
+        ),  # after the others: it says 401 of models that do not exist
         ModelNotFound,
         "The hub does not let you have {source!r}; log in with: hf auth login",
     ),
     (
         set(),
-        ("server error '50", "500 server error", "502 server error", "503 server error", "504 server error"),
+        (
+            "server error '50",
+            "500 server error",
+            "502 server error",
+            "503 server error",
+            "504 server error",
+        ),
         ModelNotFound,
         "The hub has trouble of its own and cannot give {source!r} now; try again later, or give a folder.",
     ),
@@ -112,7 +125,13 @@ def hub_id_of(place: str | Path | None) -> str | None:
     return f"{found.group(1)}/{found.group(2)}" if found else None
 
 
-def fetch(name: str, *, revision: str | None = None, variant: str | None = None, without: tuple[str, ...] = ()) -> Path:
+def fetch(
+    name: str,
+    *,
+    revision: str | None = None,
+    variant: str | None = None,
+    without: tuple[str, ...] = (),
+) -> Path:
     """The folder of a hub model on this machine, fetched if need be, with nothing in it that is a pickle or code.
 
     Parameters
@@ -129,8 +148,17 @@ def fetch(name: str, *, revision: str | None = None, variant: str | None = None,
     ModelNotFound, UnsafeCheckpoint
         In one sentence, what the hub said.
     """
-    wanted = {"variant": variant, "use_safetensors": True, "trust_remote_code": False, **dict.fromkeys(without)}
-    if revision is not None and _COMMIT.fullmatch(revision) and (folder := _here(name, revision, wanted)):
+    wanted = {
+        "variant": variant,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        **dict.fromkeys(without),
+    }
+    if (
+        revision is not None
+        and _COMMIT.fullmatch(revision)
+        and (folder := _here(name, revision, wanted))
+    ):
         return folder  # a commit never changes: what is here needs no network
     try:
         _ask(name, revision)

@@ -56,10 +56,16 @@ def is_pocket_path(place: str | Path | None) -> bool:
 
 def model_name(pipe: Any) -> str:
     """What a pipeline calls itself: "pocket", a hub id or the last part of a path."""
-    origin = pipe.config.get("_name_or_path") or (_origins[pipe].name if pipe in _origins else type(pipe).__name__)
+    origin = pipe.config.get("_name_or_path") or (
+        _origins[pipe].name if pipe in _origins else type(pipe).__name__
+    )
     if is_pocket_path(origin):
         return "pocket"
-    return str(origin) if HUB_ID.fullmatch(str(origin)) else hub_id_of(origin) or Path(str(origin)).name
+    return (
+        str(origin)
+        if HUB_ID.fullmatch(str(origin))
+        else hub_id_of(origin) or Path(str(origin)).name
+    )
 
 
 def identity(pipe: Any) -> dict[str, str | None]:

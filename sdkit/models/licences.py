@@ -39,12 +39,18 @@ class Licence:
 
 
 _HUB: Final = "https://huggingface.co"
-_OPENRAIL_M: Final = Licence("CreativeML Open RAIL-M", f"{_HUB}/spaces/CompVis/stable-diffusion-license", _RAIL)
+_OPENRAIL_M: Final = Licence(
+    "CreativeML Open RAIL-M", f"{_HUB}/spaces/CompVis/stable-diffusion-license", _RAIL
+)
 _OPENRAIL_PP: Final = Licence(
-    "CreativeML Open RAIL++-M", f"{_HUB}/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md", _RAIL
+    "CreativeML Open RAIL++-M",
+    f"{_HUB}/stabilityai/stable-diffusion-xl-base-1.0/blob/main/LICENSE.md",
+    _RAIL,
 )
 _STABILITY: Final = Licence(
-    "Stability AI Community License", "https://stability.ai/license", "free below 1 million dollars of yearly revenue"
+    "Stability AI Community License",
+    "https://stability.ai/license",
+    "free below 1 million dollars of yearly revenue",
 )
 _STABILITY_NC: Final = Licence(
     "Stability AI Non-Commercial Research Community License",
@@ -72,7 +78,9 @@ _SHORT: Final = {
     "cc0-1.0": Licence("CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/"),
     "cc-by-4.0": Licence("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/"),
     "cc-by-sa-4.0": Licence("CC BY-SA 4.0", "https://creativecommons.org/licenses/by-sa/4.0/"),
-    "cc-by-nc-4.0": Licence("CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/", "non-commercial use"),
+    "cc-by-nc-4.0": Licence(
+        "CC BY-NC 4.0", "https://creativecommons.org/licenses/by-nc/4.0/", "non-commercial use"
+    ),
 }
 # hub id → the licence, where no card is at hand
 _KNOWN: Final = {
@@ -136,7 +144,11 @@ def _of_card(folder: Path, name: str) -> Licence | None:
     link = _line(facts.get("license_link"))
     known = _SHORT.get(word.lower())
     if link and "://" not in link:
-        link = f"{_HUB}/{name}/blob/main/{link.lstrip('./')}" if name.count("/") == 1 else str(folder / link)
+        link = (
+            f"{_HUB}/{name}/blob/main/{link.lstrip('./')}"
+            if name.count("/") == 1
+            else str(folder / link)
+        )
     return known or (Licence(word, link or None) if word and word != "other" else None)
 
 

@@ -109,10 +109,18 @@ def load(
     if kind == "file":
         pipe = load_file(Path(source), precision, config, parts, safety_checker=safety_checker)
     elif is_pocket_path(source):
-        pipe = load_pocket(Path(source), precision, checker_of(Path(source), safety_checker) | parts)
+        pipe = load_pocket(
+            Path(source), precision, checker_of(Path(source), safety_checker) | parts
+        )
     else:
         folder = Path(source) if kind == "folder" else fetched(source, revision, variant, without)
-        pipe = load_folder(folder, precision, variant, checker_of(folder, safety_checker, source) | parts, told=source)
+        pipe = load_folder(
+            folder,
+            precision,
+            variant,
+            checker_of(folder, safety_checker, source) | parts,
+            told=source,
+        )
         if kind == "hub":
             pipe.register_to_config(_name_or_path=source)
             revision = commit_of(folder) or revision

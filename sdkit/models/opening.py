@@ -54,7 +54,9 @@ def _no_bars() -> Iterator[None]:
     from diffusers.utils import logging as diffusers_logging
     from transformers.utils import logging as transformers_logging
 
-    shown = [log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()]
+    shown = [
+        log for log in (diffusers_logging, transformers_logging) if log.is_progress_bar_enabled()
+    ]
     for log in shown:
         log.disable_progress_bar()
     try:
@@ -77,7 +79,9 @@ def load_file(
     from safetensors import SafetensorError, safe_open
 
     if safety_checker:
-        raise ModelNotFound(f"{place.name} is a single file, which holds no safety checker; load a folder that does.")
+        raise ModelNotFound(
+            f"{place.name} is a single file, which holds no safety checker; load a folder that does."
+        )
     try:
         with safe_open(place, framework="pt") as file:
             keys = list(file.keys())
@@ -206,7 +210,13 @@ def _check_whole(pipe: Any, missing: dict[str, list[str]], told: str) -> None:
     """Raise if a network lacks weights; diffusers leaves those without values, on the meta device."""
     for part, network in pipe.components.items():
         if hasattr(network, "named_parameters"):
-            missing |= {part: names} if (names := [n for n, p in network.named_parameters() if p.is_meta]) else {}
+            missing |= (
+                {part: names}
+                if (names := [n for n, p in network.named_parameters() if p.is_meta])
+                else {}
+            )
     for part, names in missing.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ModelNotFound(f"{told}/{part} lacks weights ({names[0]}{more}); copy or download the checkpoint again.")
+        raise ModelNotFound(
+            f"{told}/{part} lacks weights ({names[0]}{more}); copy or download the checkpoint again."
+        )

@@ -75,7 +75,9 @@ def figure(
     )
 
 
-def gallery(items: Sequence[tuple[str, Image.Image]], heading: str = "", columns: int | None = None) -> str:
+def gallery(
+    items: Sequence[tuple[str, Image.Image]], heading: str = "", columns: int | None = None
+) -> str:
     """Return the HTML of several pictures, each with a title below.
 
     Parameters
@@ -97,15 +99,17 @@ def gallery(items: Sequence[tuple[str, Image.Image]], heading: str = "", columns
         f'<figcaption style="font-size:85%;line-height:1.3;opacity:.85">{_text(title)}</figcaption></figure>'
         for title, image in items
     )
-    above = f'<div style="margin-bottom:6px;opacity:.85"><bdi>{_text(heading)}</bdi></div>' if heading else ""
+    above = (
+        f'<div style="margin-bottom:6px;opacity:.85"><bdi>{_text(heading)}</bdi></div>'
+        if heading
+        else ""
+    )
     flow = (
         f"display:grid;grid-template-columns:repeat({columns},minmax(0,max-content))"
         if columns
         else "display:flex;flex-wrap:wrap"
     )
-    return (
-        f'<section class="mathjax_ignore tex2jax_ignore">{above}<div style="{flow};gap:10px">{figures}</div></section>'
-    )
+    return f'<section class="mathjax_ignore tex2jax_ignore">{above}<div style="{flow};gap:10px">{figures}</div></section>'
 
 
 def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
@@ -121,13 +125,20 @@ def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
     str
         Plain text, not escaped.
     """
-    sizes = [f"{s.width}\N{MULTIPLICATION SIGN}{s.height}" if s.width and s.height else None for s in settings]
+    sizes = [
+        f"{s.width}\N{MULTIPLICATION SIGN}{s.height}" if s.width and s.height else None
+        for s in settings
+    ]
     parts = [
         _list("seed", "seeds", [s.seed for s in settings]),
         _list("", "", [f"{s.steps} steps" if s.steps else None for s in settings]),
         _list("guidance", "guidance", [_short(s.guidance_scale) for s in settings]),
         _list("", "", [SCHEDULERS[s.scheduler] if s.scheduler else None for s in settings]),
-        _list("strength", "strength", [_short(s.strength if s.task != "text-to-image" else None) for s in settings]),
+        _list(
+            "strength",
+            "strength",
+            [_short(s.strength if s.task != "text-to-image" else None) for s in settings],
+        ),
         _list("variation", "variations", [_short(s.variation_amount or None) for s in settings]),
         _list("", "", sizes),
         f"{seconds:.1f} s" if seconds else "",
@@ -147,7 +158,9 @@ def compressed(image: Image.Image, quality: int = _QUALITY, effort: int = 2) -> 
     """
     kind = "webp" if features.check("webp") else "jpeg"  # Pillow can be built without WebP
     file = io.BytesIO()
-    image.convert("RGB").save(file, kind, quality=quality, method=effort)  # JPEG knows no method and ignores it
+    image.convert("RGB").save(
+        file, kind, quality=quality, method=effort
+    )  # JPEG knows no method and ignores it
     return f"image/{kind}", file.getvalue()
 
 

@@ -33,7 +33,9 @@ _BEGIN, _END = b"<sdkit:settings>", b"</sdkit:settings>"
 _MOST: Final = 1 << 22  # bytes at the end of a film that are looked through
 
 
-def carried(kind: str, settings: Settings, extra: Mapping[str, str] | None = None) -> dict[str, Any]:
+def carried(
+    kind: str, settings: Settings, extra: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Arguments of ``image.save`` with which a PNG, JPEG or WebP carries settings and the mark.
 
     Parameters
@@ -54,7 +56,9 @@ def keyframes(settings: Sequence[Settings]) -> dict[str, str]:
     return {"Keyframes": json.dumps([s.to_dict() for s in every])} if len(every) > 1 else {}
 
 
-def mark_film(path: Path, kind: str, settings: Settings, extra: Mapping[str, str] | None = None) -> None:
+def mark_film(
+    path: Path, kind: str, settings: Settings, extra: Mapping[str, str] | None = None
+) -> None:
     """Add settings and the mark to a finished GIF or MP4 file.
 
     Parameters
@@ -102,10 +106,21 @@ def read_film(path: str | os.PathLike[str]) -> tuple[Settings, dict[str, str]]:
             file.seek(max(0, file.tell() - _MOST))
             text = file.read().rpartition(_BEGIN)[2].partition(_END)
     except OSError as error:
-        raise BadPicture(f"'{path}' cannot be read ({error.strerror}): check the folder and the spelling") from error
+        raise BadPicture(
+            f"'{path}' cannot be read ({error.strerror}): check the folder and the spelling"
+        ) from error
     try:
         content = json.loads(unescape(text[0].decode("ascii"))) if text[1] else None
         settings = Settings.from_dict(content["settings"], strict=False)  # type: ignore[index]
         return settings, {str(k): str(v) for k, v in (content["extra"] or {}).items()}  # type: ignore[index]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, InvalidSettings) as error:
-        raise BadPicture(f"'{path}' holds no settings that sdkit wrote: give a film made by sdkit") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        InvalidSettings,
+    ) as error:
+        raise BadPicture(
+            f"'{path}' holds no settings that sdkit wrote: give a film made by sdkit"
+        ) from error

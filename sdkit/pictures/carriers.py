@@ -54,7 +54,9 @@ def texts(image: Image.Image) -> list[tuple[str, str]]:
     list of tuple of str
         Names (of a PNG chunk as they are; ``"EXIF UserComment"``, ``"JPEG comment"``, ``"XMP"``) and texts.
     """
-    chunks = [(str(name), _png_text(text)) for name, text in image.info.items() if isinstance(text, str)]
+    chunks = [
+        (str(name), _png_text(text)) for name, text in image.info.items() if isinstance(text, str)
+    ]
     chunks.sort(key=lambda chunk: chunk[0].lower() != "parameters")
     found = [chunk for chunk in chunks if chunk[0] != "XML:com.adobe.xmp"] + list(_exif(image))
     comment = image.info.get("comment")
@@ -88,9 +90,13 @@ def _exif(image: Image.Image) -> Iterator[tuple[str, str]]:
             with suppress(Exception):  # one damaged tag does not cost the others
                 value = block.get(tag)
             if isinstance(value, str):  # Pillow reads text as Latin-1, whatever it is
-                value = value.encode("latin-1", errors="ignore") if not _beyond_latin(value) else value
+                value = (
+                    value.encode("latin-1", errors="ignore") if not _beyond_latin(value) else value
+                )
             if isinstance(value, bytes):
-                value = _decoded(value, ("utf-16-le", "utf-8")) if tag == 0x9C9C else _comment(value)
+                value = (
+                    _decoded(value, ("utf-16-le", "utf-8")) if tag == 0x9C9C else _comment(value)
+                )
             if isinstance(value, str) and value.strip("\0 "):
                 yield name, value
 
@@ -117,7 +123,10 @@ def _decoded(raw: bytes, encodings: tuple[str, ...]) -> str:
         except UnicodeDecodeError:
             readings.append(raw.decode(encoding, errors="replace"))
         else:
-            if encoding in {"iso2022_jp", "euc_jp"}:  # a wrong one of these fails: the first that does not is right
+            if encoding in {
+                "iso2022_jp",
+                "euc_jp",
+            }:  # a wrong one of these fails: the first that does not is right
                 return readings[-1]
     if "\ufffd" in readings[0] and encodings[0] == "utf-8":
         readings.append(raw.decode("cp1252", errors="replace"))

@@ -31,7 +31,14 @@ _LONGEST_NAME: Final = 120
 
 
 # what desktops and editors put beside one's files, unasked; names that begin with a dot are theirs as well
-_DROPPINGS: Final = {"desktop.ini", "thumbs.db", "ehthumbs.db", "icon\r", "__macosx", "$recycle.bin"}
+_DROPPINGS: Final = {
+    "desktop.ini",
+    "thumbs.db",
+    "ehthumbs.db",
+    "icon\r",
+    "__macosx",
+    "$recycle.bin",
+}
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:
@@ -50,7 +57,9 @@ def contents(folder: Path) -> list[Path]:
     OSError
         If there is no such folder, or it cannot be read.
     """
-    return sorted(p for p in folder.iterdir() if not (p.name.startswith(".") or p.name.lower() in _DROPPINGS))
+    return sorted(
+        p for p in folder.iterdir() if not (p.name.startswith(".") or p.name.lower() in _DROPPINGS)
+    )
 
 
 @contextmanager
@@ -90,7 +99,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         msg = f"cannot save '{path}': {reason}; check the disk and your rights, or choose another folder"
         raise CannotSave(msg) from error
     finally:
-        with suppress(OSError):  # not there after a success; and an error on the way out would hide the first
+        with suppress(
+            OSError
+        ):  # not there after a success; and an error on the way out would hide the first
             temporary.unlink()
 
 
@@ -132,7 +143,9 @@ def safe_name(prompt: str, seed: int) -> str:
     # NFC, because macOS would otherwise store another spelling than the one returned here.
     text = unicodedata.normalize("NFC", prompt[: 4 * _LONGEST_NAME])
     words = "".join(character if _is_plain(character) else " " for character in text).split()
-    stem = "-".join(words).encode("utf-8")[: _LONGEST_NAME - len(end)].decode("utf-8", errors="ignore")
+    stem = (
+        "-".join(words).encode("utf-8")[: _LONGEST_NAME - len(end)].decode("utf-8", errors="ignore")
+    )
     return (stem.strip("-") or "picture") + end
 
 

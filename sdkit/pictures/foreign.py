@@ -30,12 +30,18 @@ __all__ = ["read_texts"]
 _Chunks = Mapping[str, str]
 _Objects = Mapping[str, dict[str, Any]]
 
-_NO_SETTINGS: Final = "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
+_NO_SETTINGS: Final = (
+    "this picture holds no settings (no 'sdkit' or 'parameters' text): pass settings by hand"
+)
 _NEEDS: Final = "this picture was made by {program}, whose settings are read by the package sd-parsers: pip install 'sdkit-notebooks[foreign]', or pass settings by hand"
-_UNREADABLE: Final = "this picture was made by {program}, but its settings cannot be read: pass settings by hand"
+_UNREADABLE: Final = (
+    "this picture was made by {program}, but its settings cannot be read: pass settings by hand"
+)
 _MADE_BY: Final = "made by {program}, which draws noise and spaces steps in its own way: these settings make a similar picture, not the same"
 _CHUNKS: Final = frozenset({"prompt", "workflow", "Comment", "Description", "Software", "Source"})
-_MOST_NODES: Final = 600  # large graphs have some 300; sd-parsers' time grows with the square and more
+_MOST_NODES: Final = (
+    600  # large graphs have some 300; sd-parsers' time grows with the square and more
+)
 _LABELLED: Final = re.compile(r"(prompt|workflow):\s*(?=\{)", re.IGNORECASE)
 
 
@@ -67,8 +73,12 @@ def read_texts(found: Sequence[tuple[str, str]]) -> Reading:
         if content is not None:
             objects.setdefault(key, content)
             # In JPEG and WebP several chunks share one text: ComfyUI's two graphs, all of NovelAI's.
-            objects |= {k.lower(): v for k, v in content.items() if k in _CHUNKS and isinstance(v, dict)}
-            chunks |= {k.lower(): v for k, v in content.items() if k in _CHUNKS and isinstance(v, str)}
+            objects |= {
+                k.lower(): v for k, v in content.items() if k in _CHUNKS and isinstance(v, dict)
+            }
+            chunks |= {
+                k.lower(): v for k, v in content.items() if k in _CHUNKS and isinstance(v, str)
+            }
             continue
         chunks.setdefault(key, text)
         try:
@@ -123,7 +133,10 @@ def _fooocus(chunks: _Chunks, _objects: _Objects) -> Reading | None:
 def _flat_program(content: Mapping[str, Any]) -> str | None:
     if isinstance(content.get("sui_image_params"), dict):
         return "SwarmUI"
-    if str(content.get("version", "")).startswith("Fooocus") or {"base_model", "sharpness"} <= content.keys():
+    if (
+        str(content.get("version", "")).startswith("Fooocus")
+        or {"base_model", "sharpness"} <= content.keys()
+    ):
         return "Fooocus"
     names = {name.lower().replace(" ", "_") for name in content}
     if names & {"num_inference_steps", "use_stable_diffusion_model", "stable_diffusion_model"}:
@@ -131,7 +144,9 @@ def _flat_program(content: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _flat(program: str, content: Mapping[str, Any], names: Mapping[str, str] | None = None) -> Reading:
+def _flat(
+    program: str, content: Mapping[str, Any], names: Mapping[str, str] | None = None
+) -> Reading:
     """Read JSON whose names, or those that ``names`` gives them, are A1111's or close to them."""
     prompts: dict[str, str] = {}
     pairs: dict[str, str] = {}
@@ -145,7 +160,8 @@ def _flat(program: str, content: Mapping[str, Any], names: Mapping[str, str] | N
     prompt = prompts.get("prompt", prompts.get("positiveprompt", ""))
     reading = read_pairs(prompt, prompts.get("negativeprompt", ""), pairs)
     return reading._replace(
-        extra={**reading.extra, "Program": program}, notes=(_MADE_BY.format(program=program), *reading.notes)
+        extra={**reading.extra, "Program": program},
+        notes=(_MADE_BY.format(program=program), *reading.notes),
     )
 
 
@@ -165,7 +181,9 @@ def _novelai(chunks: _Chunks, objects: _Objects) -> Reading | None:
         raise BadPicture(_UNREADABLE.format(program="NovelAI"))
     content = objects["comment"]
     names = {"scale": "CFG scale", "uc": "negative_prompt"}
-    if "img2img" in str(content.get("request_type", "")).lower():  # "strength" stands there for others too
+    if (
+        "img2img" in str(content.get("request_type", "")).lower()
+    ):  # "strength" stands there for others too
         names["strength"] = "Denoising strength"
     return _flat("NovelAI", {"prompt": chunks.get("description", ""), **content}, names)
 
@@ -182,7 +200,9 @@ def _invokeai(chunks: _Chunks, objects: _Objects) -> Reading | None:
 
 def _old_invokeai(chunks: _Chunks, objects: _Objects) -> Reading | None:
     if "sd-metadata" in objects:
-        text = {"sd-metadata": json.dumps(objects["sd-metadata"])}  # sd-parsers wants the text itself
+        text = {
+            "sd-metadata": json.dumps(objects["sd-metadata"])
+        }  # sd-parsers wants the text itself
     elif "dream" in chunks:
         text = {"Dream": chunks["dream"]}
     elif {"invokeai_metadata", "invokeai_graph", "sd-metadata"} & (chunks.keys() | objects.keys()):
@@ -194,7 +214,9 @@ def _old_invokeai(chunks: _Chunks, objects: _Objects) -> Reading | None:
 
 
 def _is_graph(content: Any) -> bool:
-    return isinstance(content, dict) and any(isinstance(n, dict) and "class_type" in n for n in content.values())
+    return isinstance(content, dict) and any(
+        isinstance(n, dict) and "class_type" in n for n in content.values()
+    )
 
 
 def _comfyui(chunks: _Chunks, objects: _Objects) -> Reading | None:
@@ -209,14 +231,27 @@ def _comfyui(chunks: _Chunks, objects: _Objects) -> Reading | None:
 
 def _graph(graph: Mapping[str, Any]) -> Reading:
     """Read a graph: what its first sampler takes, then whatever stands in the graph with one value only."""
-    nodes = {k: v for k, v in graph.items() if isinstance(v, dict) and isinstance(v.get("inputs"), dict)}
+    nodes = {
+        k: v for k, v in graph.items() if isinstance(v, dict) and isinstance(v.get("inputs"), dict)
+    }
     if len(nodes) > _MOST_NODES:
         raise BadPicture(_UNREADABLE.format(program="ComfyUI"))
     # The links of the graph that ran: the workflow beside it may be missing, or in a newer form.
-    links = [[0, v[0], v[1], k, 0, name.upper()] for k, node in nodes.items() for name, v in _linked(node["inputs"])]
+    links = [
+        [0, v[0], v[1], k, 0, name.upper()]
+        for k, node in nodes.items()
+        for name, v in _linked(node["inputs"])
+    ]
     samplers, _ = _parsed("ComfyUI", {"prompt": nodes, "workflow": {"links": links}})
-    values = next((sampler for sampler in samplers if sampler.get("denoise", 1) == 1), samplers[0] if samplers else {})
-    notes = (f"its graph has {len(samplers)} samplers, of which one is read",) if len(samplers) > 1 else ()
+    values = next(
+        (sampler for sampler in samplers if sampler.get("denoise", 1) == 1),
+        samplers[0] if samplers else {},
+    )
+    notes = (
+        (f"its graph has {len(samplers)} samplers, of which one is read",)
+        if len(samplers) > 1
+        else ()
+    )
     denoise = values.pop("denoise", 1)
     if isinstance(denoise, int | float) and denoise < 1:
         values["Denoising strength"] = denoise
@@ -226,7 +261,12 @@ def _graph(graph: Mapping[str, Any]) -> Reading:
 
 def _linked(inputs: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
     for name, value in inputs.items():
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int):
+        if (
+            isinstance(value, list)
+            and len(value) == 2
+            and isinstance(value[0], str)
+            and isinstance(value[1], int)
+        ):
             yield name, value
 
 

@@ -53,7 +53,11 @@ class Gallery(Sequence[Image.Image]):
         if not items:
             raise InvalidSettings("A gallery needs at least one picture.")
         self.columns, self.settings = columns, settings
-        self.titles, self._images, self.heading = [t for t, _ in items], [i for _, i in items], heading
+        self.titles, self._images, self.heading = (
+            [t for t, _ in items],
+            [i for _, i in items],
+            heading,
+        )
 
     def __len__(self) -> int:
         """Count the pictures."""
@@ -92,7 +96,12 @@ class Gallery(Sequence[Image.Image]):
         if kind is None:
             raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg or .webp")
         with replacing(path) as temporary:
-            write_picture(self.sheet(), temporary, kind, **(carried(kind, self.settings) if self.settings else {}))
+            write_picture(
+                self.sheet(),
+                temporary,
+                kind,
+                **(carried(kind, self.settings) if self.settings else {}),
+            )
         return path
 
     def __repr__(self) -> str:

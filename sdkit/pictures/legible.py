@@ -33,7 +33,10 @@ def legible(text: str, shows: Callable[[str], bool]) -> str:
     """
     if shows(text):
         return text
-    return "".join(piece if shows(piece) else _spelled(piece, shows) for piece in unicodedata.normalize("NFC", text))
+    return "".join(
+        piece if shows(piece) else _spelled(piece, shows)
+        for piece in unicodedata.normalize("NFC", text)
+    )
 
 
 def printable(text: str, stream: TextIO | None = None) -> str:

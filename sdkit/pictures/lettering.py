@@ -33,8 +33,24 @@ _FOLDERS: Final = (
     "~/AppData/Local/Microsoft/Windows/Fonts",
 )
 _SUFFIXES: Final = {".ttf", ".otf", ".ttc"}
-_FACES: Final = ("bold", "italic", "oblique", "mono", "condensed", "light", "serif", "thin", "black")  # looked at last
-_NOT_LETTERS: Final = ("lastresort", "adobeblank", "cm", "stixnonuni", "stixsiz")  # boxes, blanks, pieces of formulas
+_FACES: Final = (
+    "bold",
+    "italic",
+    "oblique",
+    "mono",
+    "condensed",
+    "light",
+    "serif",
+    "thin",
+    "black",
+)  # looked at last
+_NOT_LETTERS: Final = (
+    "lastresort",
+    "adobeblank",
+    "cm",
+    "stixnonuni",
+    "stixsiz",
+)  # boxes, blanks, pieces of formulas
 _MOST: Final = 300  # fonts that are tried, 1 ms each
 _MEASURED: Final = 16  # pixels
 _LACKING: Final = "\U0010fffd"  # of the last private plane: no font has it
@@ -89,10 +105,18 @@ def _best(characters: frozenset[str]) -> str | None:
 def _fonts() -> tuple[str, ...]:
     """Font files of matplotlib, if it is there, and of the system; upright ones first."""
     spec = find_spec("matplotlib")
-    own = [Path(p) / "mpl-data/fonts/ttf" for p in (spec.submodule_search_locations or ())] if spec else []
+    own = (
+        [Path(p) / "mpl-data/fonts/ttf" for p in (spec.submodule_search_locations or ())]
+        if spec
+        else []
+    )
     places = [*own, *(Path(os.path.expanduser(f)) for f in _FOLDERS)]  # noqa: PTH111 - leaves "~" where there is no home
     found = (f for place in places if place.is_dir() for f in sorted(place.rglob("*")))
-    files = [f for f in found if f.suffix.lower() in _SUFFIXES and not f.name.lower().startswith(_NOT_LETTERS)]
+    files = [
+        f
+        for f in found
+        if f.suffix.lower() in _SUFFIXES and not f.name.lower().startswith(_NOT_LETTERS)
+    ]
     files.sort(key=lambda f: any(face in f.stem.lower() for face in _FACES))
     return tuple(str(f) for f in files[:_MOST])
 

@@ -58,7 +58,9 @@ FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP
 """Suffix of a file name → Pillow's name of the format, for all formats sdkit reads and writes."""
 
 _MADE_BY_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-_PARTLY_BY_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+_PARTLY_BY_MODEL: Final = (
+    "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+)
 _XMP: Final = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -122,7 +124,9 @@ def exif_and_xmp(settings: Settings, extra: Mapping[str, str] | None = None) -> 
     return {"exif": exif.tobytes(), "xmp": _xmp(settings, _to_json(settings, extra)).encode()}
 
 
-def open_picture(source: str | os.PathLike[str] | bytes | Image.Image, *, texts: bool = True) -> Image.Image:
+def open_picture(
+    source: str | os.PathLike[str] | bytes | Image.Image, *, texts: bool = True
+) -> Image.Image:
     """Open a PNG, JPEG or WebP file and decode all of it.
 
     Parameters
@@ -153,7 +157,9 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image, *, texts:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(file if texts else _without_texts(file), formats=sorted(set(FORMATS.values())))
+            image = Image.open(
+                file if texts else _without_texts(file), formats=sorted(set(FORMATS.values()))
+            )
             _check_limits(image, name, texts=texts)
             image.load()  # a file that ends early shows it only here
             _check_limits(image, name, texts=texts)  # a PNG may bring more text after its pixels
@@ -170,7 +176,11 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image.Image, *, texts:
         raise BadPicture(_TOO_LARGE.format(name=name)) from error
     except Exception as error:
         # Pillow's decoders meet broken files with nearly any exception: SyntaxError, struct.error, IndexError …
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        reason = (
+            getattr(error, "strerror", None)
+            or str(error).partition("\n")[0]
+            or type(error).__name__
+        )
         msg = f"{name} cannot be read ({reason}): use an intact PNG, JPEG or WebP file"
         raise BadPicture(msg) from error
 
@@ -202,7 +212,9 @@ def _check_limits(image: Image.Image, name: str, *, texts: bool) -> None:
         raise BadPicture(msg)
 
 
-def read_settings(source: str | os.PathLike[str] | bytes | Image.Image) -> tuple[Settings, dict[str, str]]:
+def read_settings(
+    source: str | os.PathLike[str] | bytes | Image.Image,
+) -> tuple[Settings, dict[str, str]]:
     """Read the settings back out of a picture, without the notes of `read_picture`.
 
     Parameters
@@ -248,7 +260,9 @@ def read_picture(source: str | os.PathLike[str] | bytes | Image.Image) -> Readin
     own = image.info.get("sdkit")
     xmp = image.info.get("xmp")
     if own is None and isinstance(xmp, bytes) and _XMP_BEGIN in xmp:
-        own = unescape(xmp.partition(_XMP_BEGIN)[2].partition(_XMP_END)[0].decode("ascii", errors="replace"))
+        own = unescape(
+            xmp.partition(_XMP_BEGIN)[2].partition(_XMP_END)[0].decode("ascii", errors="replace")
+        )
     if isinstance(own, str):
         return _from_json(own)
     return read_texts(texts(image))
@@ -297,7 +311,10 @@ def _from_json(text: str) -> Reading:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         msg = "the picture's 'sdkit' text is damaged (not the JSON that sdkit writes): pass settings by hand"
         raise BadPicture(msg) from error
-    texts_of = {name: value if isinstance(value, str) else json.dumps(value) for name, value in extra.items()}
+    texts_of = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in extra.items()
+    }
     names = ", ".join(f"'{name}'" for name, value in newer.items() if value is not None)
     note = f"a newer sdkit recorded {names}, which this version does not know: the picture may come out differently"
     return Reading(settings, texts_of, (note,) if names else ())

@@ -33,9 +33,15 @@ _NEGATIVE: Final = "Negative prompt:"
 _KEY: Final = re.compile(r"\s*(\w[\w \-/]*):\s*")
 _END: Final = re.compile(r"\s*(,|$)")
 _BEGINNING: Final = re.compile(r"(?<!\w)(steps|seed|sampler|cfg scale):", re.IGNORECASE)
-_MOST_BEGINNINGS: Final = 10  # tried from either end of a line: a text made of nothing else must not stall its reader
-_FEWEST_PAIRS: Final = 3  # A1111's own rule: a line with fewer is still prompt, unless every name in it is a setting's
-_LONGEST_LINE: Final = 100_000  # no tool writes such a line, but a file made to stall its reader may hold one
+_MOST_BEGINNINGS: Final = (
+    10  # tried from either end of a line: a text made of nothing else must not stall its reader
+)
+_FEWEST_PAIRS: Final = (
+    3  # A1111's own rule: a line with fewer is still prompt, unless every name in it is a setting's
+)
+_LONGEST_LINE: Final = (
+    100_000  # no tool writes such a line, but a file made to stall its reader may hold one
+)
 _JSON: Final = json.JSONDecoder()
 
 
@@ -64,14 +70,18 @@ def to_parameters(settings: Settings, extra: Mapping[str, str] | None = None) ->
         "Size": f"{s.width}x{s.height}" if s.width and s.height else None,
         "Model": s.model,
         "Variation seed": s.variation_seed,
-        "Variation seed strength": _short(s.variation_amount) if s.variation_seed is not None else None,
+        "Variation seed strength": _short(s.variation_amount)
+        if s.variation_seed is not None
+        else None,
         "Denoising strength": _short(s.strength) if s.task != "text-to-image" else None,
     }
     for name, value in (extra or {}).items():
         if _KEY.fullmatch(name + ":") and name == name.strip() and name not in pairs:
             pairs[name] = value
     pairs["Version"] = f"sdkit {s.version}" if s.version else "sdkit"
-    last = ", ".join(f"{name}: {_quote(str(value))}" for name, value in pairs.items() if value is not None)
+    last = ", ".join(
+        f"{name}: {_quote(str(value))}" for name, value in pairs.items() if value is not None
+    )
     negative = f"\n{_NEGATIVE} {s.negative_prompt}" if s.negative_prompt else ""
     text = f"{s.prompt}{negative}\n{last}"
     # A NUL would end the text for readers written in C; half a character (only `extra` may hold one) has no bytes.
@@ -121,7 +131,9 @@ def read_parameters(text: str) -> Reading:
         If there is no line of settings.
     """
     text = text.rstrip("\0\r\n")
-    if "\n" not in text and re.search(rf"\\n(Steps:|{_NEGATIVE})", text):  # taken out of JSON by hand
+    if "\n" not in text and re.search(
+        rf"\\n(Steps:|{_NEGATIVE})", text
+    ):  # taken out of JSON by hand
         text = text.replace("\\n", "\n")
     above, pairs, below, cut = _find_pairs(text)
     ours = pairs.get("Version", "").split(" ")[0] == "sdkit"
@@ -203,7 +215,11 @@ def _find_pairs(text: str) -> tuple[list[str], dict[str, str], list[str], bool]:
         return lines[:start], pairs, [], False
     for index in range(len(lines) - 1, -1, -1):
         line = lines[index]
-        starts = [match.start() for match in _BEGINNING.finditer(line)] if len(line) <= _LONGEST_LINE else []
+        starts = (
+            [match.start() for match in _BEGINNING.finditer(line)]
+            if len(line) <= _LONGEST_LINE
+            else []
+        )
         for start in dict.fromkeys(starts[:_MOST_BEGINNINGS] + starts[-_MOST_BEGINNINGS:]):
             pairs = _pairs(line[start:])
             # "Steps: 3 in the snow Steps: 28, …": the first is still prompt.
@@ -224,7 +240,9 @@ def _listed(lines: list[str]) -> tuple[int, dict[str, str]]:
         found.append(pairs)
         start = index if known_name(first) else start
     listed: dict[str, str] = {}
-    for pairs in reversed(found[: len(lines) - start]):  # those above are prompt that looks like pairs
+    for pairs in reversed(
+        found[: len(lines) - start]
+    ):  # those above are prompt that looks like pairs
         listed |= pairs
     return start, listed
 

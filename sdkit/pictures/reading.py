@@ -68,7 +68,9 @@ _NOTHING: Final = frozenset({"undefined", "null", "none", "nan"})
 _LONGEST_SHOWN: Final = 60
 
 # A1111's names out of the table of solvers, without spaces; and what other programs call the same
-_SAMPLERS: Final = {solver.elsewhere.lower().replace(" ", ""): name for name, solver in SOLVERS.items()} | {
+_SAMPLERS: Final = {
+    solver.elsewhere.lower().replace(" ", ""): name for name, solver in SOLVERS.items()
+} | {
     "eulerancestral": "euler_a",
     "dpm++2mk": "dpm++_karras",  # InvokeAI
     "unipcbh2": "unipc",  # ComfyUI
@@ -102,7 +104,10 @@ def read_pairs(prompt: str, negative: str, pairs: Mapping[str, str]) -> Reading:
     """
     named, extra = _by_name(pairs)
     ours = extra.get("Version", "").split(" ")[0] == "sdkit"
-    values: dict[str, Any] = {"prompt": _whole_characters(prompt), "negative_prompt": _whole_characters(negative)}
+    values: dict[str, Any] = {
+        "prompt": _whole_characters(prompt),
+        "negative_prompt": _whole_characters(negative),
+    }
     notes: list[str] = []
     if (prompt, negative) != (values["prompt"], values["negative_prompt"]):
         notes.append("half a character in the prompt was replaced by '?'")
@@ -150,10 +155,15 @@ def _by_name(pairs: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     return named, extra
 
 
-def _drop_nothing(values: dict[str, Any], named: dict[str, str], extra: dict[str, str]) -> list[str]:
+def _drop_nothing(
+    values: dict[str, Any], named: dict[str, str], extra: dict[str, str]
+) -> list[str]:
     """Take words such as ``undefined``, which web pages write for a missing text, out of the texts."""
     notes = []
-    for name, text in (("Negative prompt", values["negative_prompt"]), ("Model", named.get("Model", ""))):
+    for name, text in (
+        ("Negative prompt", values["negative_prompt"]),
+        ("Model", named.get("Model", "")),
+    ):
         if text.strip().lower() in _NOTHING:
             notes.append(f"'{name}: {text.strip()}' was read as none")
             extra[name] = text
@@ -166,7 +176,10 @@ def _drop_nothing(values: dict[str, Any], named: dict[str, str], extra: dict[str
 def _parsers(extra: Mapping[str, str]) -> Mapping[str, Callable[[str], dict[str, Any]]]:
     if "Mask blur" not in extra:
         return _PARSERS
-    return {**_PARSERS, "Denoising strength": lambda text: {"strength": float(text), "task": "inpainting"}}
+    return {
+        **_PARSERS,
+        "Denoising strength": lambda text: {"strength": float(text), "task": "inpainting"},
+    }
 
 
 def _size(text: str) -> dict[str, Any]:
@@ -219,7 +232,11 @@ def _take_scheduler(named: dict[str, str]) -> str | None:
 
 def _without_counterpart(sampler: str, spacing: str) -> str:
     alone = _take_scheduler({"Sampler": sampler}) is None
-    name = repr(_shown(sampler)) if alone else f"{_shown(sampler)!r} with steps spaced {_shown(spacing)!r}"
+    name = (
+        repr(_shown(sampler))
+        if alone
+        else f"{_shown(sampler)!r} with steps spaced {_shown(spacing)!r}"
+    )
     return f"sampler {name} has no counterpart here: the pipeline's own scheduler will be used"
 
 
@@ -235,7 +252,9 @@ def _shaping(prompt: str, extra: Mapping[str, str]) -> list[str]:
     if not found:
         return []
     listed = ", ".join(found[:_MOST_NAMED]) + (" …" if len(found) > _MOST_NAMED else "")
-    return [f"the picture was also made with {listed}: the settings hold none of it, so add it to the pipeline by hand"]
+    return [
+        f"the picture was also made with {listed}: the settings hold none of it, so add it to the pipeline by hand"
+    ]
 
 
 def _squeezed(name: str) -> str:

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["contact_sheet", "enlarged", "flat", "readable", "resized"]
 
-_READABLE: Final = 256  # pixels: below this a picture on a sheet is enlarged, or nobody sees what it shows
+_READABLE: Final = (
+    256  # pixels: below this a picture on a sheet is enlarged, or nobody sees what it shows
+)
 _READABLE_ALONE: Final = 320
 _MOST_ALONE: Final = 768  # more would fill a notebook's window, and its file
 _MOST_SHEET: Final = 1280
@@ -28,7 +30,9 @@ _ONE_ROW: Final = 4
 _TWO_ROWS: Final = 8
 
 
-def contact_sheet(images: Sequence[Image.Image], columns: int | None = None, scale: float | None = None) -> Image.Image:
+def contact_sheet(
+    images: Sequence[Image.Image], columns: int | None = None, scale: float | None = None
+) -> Image.Image:
     """Return all pictures in rows on one sheet.
 
     Parameters
@@ -62,7 +66,9 @@ def contact_sheet(images: Sequence[Image.Image], columns: int | None = None, sca
     shown = [flat(resized(image, scale)) for image in images]
     width, height = max(image.width for image in shown), max(image.height for image in shown)
     rows = math.ceil(len(images) / columns)
-    sheet = Image.new("RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white")
+    sheet = Image.new(
+        "RGB", (columns * (width + _GAP) - _GAP, rows * (height + _GAP) - _GAP), "white"
+    )
     for index, image in enumerate(shown):
         left = (index % columns) * (width + _GAP) + (width - image.width) // 2
         top = (index // columns) * (height + _GAP) + (height - image.height) // 2
@@ -74,7 +80,9 @@ def readable(images: Sequence[Image.Image]) -> Image.Image:
     """Return one picture, or a sheet of several, in a size that reads well in a notebook and keeps it small."""
     longest = _longest(images)
     if len(images) == 1:
-        return contact_sheet(images, scale=min(max(1.0, _READABLE_ALONE / longest), _MOST_ALONE / longest))
+        return contact_sheet(
+            images, scale=min(max(1.0, _READABLE_ALONE / longest), _MOST_ALONE / longest)
+        )
     columns = _columns(len(images))
     room = max(_GAP, _MOST_SHEET / columns - _GAP)
     return contact_sheet(images, columns, scale=min(max(1.0, _READABLE / longest), room / longest))
@@ -101,7 +109,9 @@ def enlarged(size: tuple[int, int], scale: float) -> tuple[int, int]:
         As `resized`.
     """
     if not 0 < scale <= _LARGEST_SCALE:  # false for NaN as well
-        msg = f"scale={scale} is outside 0 to {_LARGEST_SCALE}: use 1 for native pixels, 4 to enlarge"
+        msg = (
+            f"scale={scale} is outside 0 to {_LARGEST_SCALE}: use 1 for native pixels, 4 to enlarge"
+        )
         raise InvalidSettings(msg)
     width, height = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     limit = Image.MAX_IMAGE_PIXELS or math.inf

@@ -51,12 +51,17 @@ def signed(picture: bytes, kind: str, settings: Settings, signature: Signature) 
     try:
         import c2pa
     except ImportError:
-        raise MissingExtra("signing needs c2pa-python: pip install 'sdkit-notebooks[c2pa]'") from None
+        raise MissingExtra(
+            "signing needs c2pa-python: pip install 'sdkit-notebooks[c2pa]'"
+        ) from None
     certificate, key = (_read(file) for file in signature)
     target = io.BytesIO()
     try:
         info = c2pa.C2paSignerInfo(_algorithm(key, c2pa.C2paSigningAlg), certificate, key, None)
-        with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(_manifest(settings))) as builder:
+        with (
+            c2pa.Signer.from_info(info) as signer,
+            c2pa.Builder(json.dumps(_manifest(settings))) as builder,
+        ):
             builder.sign(signer, f"image/{kind.lower()}", io.BytesIO(picture), target)
     except (c2pa.C2paError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -105,4 +110,6 @@ def _read(file: str | os.PathLike[str]) -> bytes:
     try:
         return path_of(file).read_bytes()
     except OSError as error:
-        raise CannotSave(f"cannot read {os.fspath(file)!r} to sign with: {error.strerror}; check the path") from error
+        raise CannotSave(
+            f"cannot read {os.fspath(file)!r} to sign with: {error.strerror}; check the path"
+        ) from error

@@ -53,14 +53,20 @@ _UPRIGHT: Final = {
 
 _DEEP: Final = ("I", "F")  # and those that begin with I;16
 _WHITES: Final = (255, 2**16 - 1, 2**31 - 1)  # what 8, 16 and 31 bits call white
-_OVERSHOOT: Final = 1.5  # resampling takes floats a little above white; a picture in 0..255 stays far above 1.5
+_OVERSHOOT: Final = (
+    1.5  # resampling takes floats a little above white; a picture in 0..255 stays far above 1.5
+)
 _DARK, _BRIGHT = 64, 191  # a mask whose visible pixels hold both is drawn in black and white
 _COLOURED: Final = 32  # levels between channels: below this a pixel is grey
 _LEAST, _MOST, _STEP = 16, 8192, 8  # pixels of a side, as `Settings` allows them
-_FULL_SIZE: Final = 0.15  # how much a size of the model's whole area counts against exact proportions
+_FULL_SIZE: Final = (
+    0.15  # how much a size of the model's whole area counts against exact proportions
+)
 
 
-def taken_in(image: Picture | None, mask: Picture | None = None) -> tuple[Image.Image | None, Image.Image | None]:
+def taken_in(
+    image: Picture | None, mask: Picture | None = None
+) -> tuple[Image.Image | None, Image.Image | None]:
     """Return a source and a mask in the form that runs take them in, each None where there is none; errors as below."""
     return None if image is None else as_source(image), None if mask is None else as_mask(mask)
 
@@ -133,7 +139,9 @@ def as_mask(given: Picture, name: str = "mask") -> Image.Image:
 # -- sizes and proportions -------------------------------------------------------------------------------------------
 
 
-def sized_like(settings: Settings, image: Image.Image | None, usual: tuple[int, int], *, step: int = _STEP) -> Settings:
+def sized_like(
+    settings: Settings, image: Image.Image | None, usual: tuple[int, int], *, step: int = _STEP
+) -> Settings:
     """Fill in a size that nobody asked for from a source's proportions.
 
     Parameters
@@ -174,7 +182,9 @@ def fitted(image: Image.Image, size: tuple[int, int], fit: str | None) -> Image.
     return _laid(image, image.size, size, fit, Image.Resampling.LANCZOS)
 
 
-def fitted_mask(mask: Image.Image, frame: tuple[int, int], size: tuple[int, int], fit: str | None) -> Image.Image:
+def fitted_mask(
+    mask: Image.Image, frame: tuple[int, int], size: tuple[int, int], fit: str | None
+) -> Image.Image:
     """Return the mask in a run's size.
 
     It lies over the source, whose size is `frame`, and is cut and laid with it; what "pad" adds is kept. A mask that
@@ -195,16 +205,24 @@ def mask_note(mask: Image.Image, frame: tuple[int, int], size: tuple[int, int]) 
 
 
 def _laid(
-    image: Image.Image, frame: tuple[int, int], size: tuple[int, int], fit: str | None, how: Image.Resampling
+    image: Image.Image,
+    frame: tuple[int, int],
+    size: tuple[int, int],
+    fit: str | None,
+    how: Image.Resampling,
 ) -> Image.Image:
     """Lay a picture, which covers a frame, into a size."""
     if fit == "stretch" or _same_shape(frame, size):
         return image.resize(size, how)
     if fit == "pad":
         scale = min(size[0] / frame[0], size[1] / frame[1])
-        width, height = (max(1, min(most, round(side * scale))) for side, most in zip(frame, size, strict=True))
+        width, height = (
+            max(1, min(most, round(side * scale))) for side, most in zip(frame, size, strict=True)
+        )
         sheet = Image.new(image.mode, size, "white" if image.mode == "RGB" else 0)
-        sheet.paste(image.resize((width, height), how), ((size[0] - width) // 2, (size[1] - height) // 2))
+        sheet.paste(
+            image.resize((width, height), how), ((size[0] - width) // 2, (size[1] - height) // 2)
+        )
         return sheet
     scale = max(size[0] / frame[0], size[1] / frame[1])
     shares = [min(1.0, side / (scale * whole)) for side, whole in zip(size, frame, strict=True)]
@@ -232,7 +250,9 @@ def _proportioned(shape: tuple[int, int], usual: tuple[int, int], step: int) -> 
     for short in range(least, max(least, math.isqrt(area)) + 1, step):
         room = max(least, area // short // step * step)
         long = min(_side(short * ratio, step), room)
-        off = abs(math.log(long / short / ratio)) + _FULL_SIZE * math.log(max(1.0, area / (long * short)))
+        off = abs(math.log(long / short / ratio)) + _FULL_SIZE * math.log(
+            max(1.0, area / (long * short))
+        )
         found.append((off, long, short))
     _, long, short = min(found)
     return (long, short) if shape[0] >= shape[1] else (short, long)
@@ -248,13 +268,19 @@ def _opened(given: Any, name: str) -> Image.Image:
     elif isinstance(given, np.ndarray):
         given = _from_array(given, name)
     elif not isinstance(given, Image.Image):
-        raise InvalidSettings(f"{name} is of type {type(given).__name__}; give a PIL image, a file's path or an array.")
+        raise InvalidSettings(
+            f"{name} is of type {type(given).__name__}; give a PIL image, a file's path or an array."
+        )
     try:
         given.load()
-    except Exception as error:  # Pillow's decoders meet broken and closed files with nearly any exception
+    except (
+        Exception
+    ) as error:  # Pillow's decoders meet broken and closed files with nearly any exception
         raise _unreadable(given, name, error) from error
     if not given.width or not given.height:
-        raise InvalidSettings(f"{name} has {given.width}×{given.height} pixels; give a picture of 1 pixel or more.")
+        raise InvalidSettings(
+            f"{name} has {given.width}×{given.height} pixels; give a picture of 1 pixel or more."
+        )
     return given
 
 
@@ -271,7 +297,9 @@ def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:
             f"{name} is an array of {array.dtype} and shape {shape}; give numbers of shape (H, W) or (H, W, 3), rows first."
         )
     if not array.size:
-        raise InvalidSettings(f"{name} is an array of shape {shape}; give a picture of 1 pixel or more.")
+        raise InvalidSettings(
+            f"{name} is an array of shape {shape}; give a picture of 1 pixel or more."
+        )
     if array.dtype == bool:
         array = array * np.uint8(255)
     white = 2**16 - 1 if array.dtype == np.uint16 else None
@@ -284,7 +312,11 @@ def _upright(image: Image.Image) -> Image.Image:
     except Exception:  # noqa: BLE001 - a damaged EXIF block, which raises nearly anything, counts as none
         turned = None
     # a rotated picture is a new one, and Pillow hands the old EXIF block on to it: `_plain` takes it away
-    return image.transpose(_UPRIGHT[turned]) if isinstance(turned, int) and turned in _UPRIGHT else image
+    return (
+        image.transpose(_UPRIGHT[turned])
+        if isinstance(turned, int) and turned in _UPRIGHT
+        else image
+    )
 
 
 def _readable(image: Image.Image, name: str) -> Image.Image:
@@ -310,11 +342,15 @@ def _eight_bits(image: Image.Image, name: str) -> Image.Image:
     return grey
 
 
-def _scaled(values: np.ndarray[Any, Any], name: str, white: int | None = None) -> np.ndarray[Any, Any]:
+def _scaled(
+    values: np.ndarray[Any, Any], name: str, white: int | None = None
+) -> np.ndarray[Any, Any]:
     """Bring numbers to 0..255, by the smallest usual white that holds them all."""
     numbers = values.astype(np.float64)
     if not np.isfinite(numbers).all():
-        raise InvalidSettings(f"{name} holds NaN or infinity; give finite numbers from 0 (black) to 1 or 255 (white).")
+        raise InvalidSettings(
+            f"{name} holds NaN or infinity; give finite numbers from 0 (black) to 1 or 255 (white)."
+        )
     top = float(numbers.max())
     if white is None and values.dtype.kind == "f":
         white = next((w for w in (1, *_WHITES) if top <= w * _OVERSHOOT), None)
@@ -325,11 +361,22 @@ def _scaled(values: np.ndarray[Any, Any], name: str, white: int | None = None) -
 
 def _by_alpha(image: Image.Image) -> Image.Image:
     """Return the mask that a picture with transparency means, see `as_mask`."""
-    colours, alpha, grey = np.asarray(image), image.getchannel("A"), image.convert("RGB").convert("L")
-    if np.ptp(colours[..., 3]) == 0:  # equally opaque everywhere, which says nothing, unless the layer is empty
+    colours, alpha, grey = (
+        np.asarray(image),
+        image.getchannel("A"),
+        image.convert("RGB").convert("L"),
+    )
+    if (
+        np.ptp(colours[..., 3]) == 0
+    ):  # equally opaque everywhere, which says nothing, unless the layer is empty
         return grey if np.ptp(np.asarray(grey)) else ImageChops.multiply(grey, alpha)
     seen = colours[colours[..., 3] > 127][:, :3].astype(int)
-    drawn = len(seen) > 0 and np.ptp(seen, axis=1).max() < _COLOURED and seen.min() < _DARK and seen.max() > _BRIGHT
+    drawn = (
+        len(seen) > 0
+        and np.ptp(seen, axis=1).max() < _COLOURED
+        and seen.min() < _DARK
+        and seen.max() > _BRIGHT
+    )
     return ImageChops.multiply(grey, alpha) if drawn else alpha
 
 
@@ -345,4 +392,6 @@ def _unreadable(image: Image.Image, name: str, error: BaseException) -> Exceptio
     if isinstance(error, (BadPicture, InvalidSettings)):
         return error
     reason = str(error).partition("\n")[0] or type(error).__name__
-    return BadPicture(f"{name} cannot be read as a picture of mode {image.mode} ({reason}): convert it to RGB first")
+    return BadPicture(
+        f"{name} cannot be read as a picture of mode {image.mode} ({reason}): convert it to RGB first"
+    )

@@ -102,10 +102,17 @@ def save_video(
             f"fps is {fps:g}; {path.suffix.lower()} holds {slowest:g} to {fastest:g} frames per second{other}."
         )
     if audio is not None and (path.suffix.lower() != ".mp4" or not audio.is_file()):
-        raise InvalidSettings(f"The sound '{audio}' cannot be used; give an existing file, and save as .mp4.")
+        raise InvalidSettings(
+            f"The sound '{audio}' cannot be used; give an existing file, and save as .mp4."
+        )
     resized(frames[0], scale)  # a bad scale is told before the encoder starts
     with replacing(path) as temporary:
-        write(temporary, _Film(frames, fps, scale, audio, path.name, progress=progress, settings=tuple(settings)))
+        write(
+            temporary,
+            _Film(
+                frames, fps, scale, audio, path.name, progress=progress, settings=tuple(settings)
+            ),
+        )
         if settings and path.suffix.lower() != ".webp":
             mark_film(temporary, path.suffix.lower(), settings[0], keyframes(settings))
     return path
@@ -126,7 +133,13 @@ class _Film:
     def __iter__(self) -> Iterator[Image.Image]:
         from tqdm.auto import tqdm
 
-        for n in tqdm(range(len(self.frames)), desc=self.name, unit="frame", leave=False, disable=not self.progress):
+        for n in tqdm(
+            range(len(self.frames)),
+            desc=self.name,
+            unit="frame",
+            leave=False,
+            disable=not self.progress,
+        ):
             yield flat(resized(self.frames[n], self.scale))
 
     def durations(self, unit: int) -> list[int]:
@@ -223,10 +236,23 @@ def _executable() -> str:
         ) from None
 
 
-def _ffmpeg(path: Path, size: tuple[int, int], film: _Film, count: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+def _ffmpeg(
+    path: Path, size: tuple[int, int], film: _Film, count: int, log: IO[bytes]
+) -> subprocess.Popen[bytes]:
     """Start the encoder: raw RGB in at its standard input, a film that streams and plays on every device out."""
     rate = Fraction(film.fps).limit_denominator(100_000)
-    source = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{size[0]}x{size[1]}", "-r", str(rate), "-i", "-"]
+    source = [
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-s",
+        f"{size[0]}x{size[1]}",
+        "-r",
+        str(rate),
+        "-i",
+        "-",
+    ]
     sound = (
         ["-an"]
         if film.audio is None
@@ -264,7 +290,9 @@ def _write_gif(path: Path, film: _Film) -> None:
     palette = _palette(film)
     pictures = (p.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for p in film)
     first = next(pictures)
-    first.save(path, "GIF", save_all=True, append_images=pictures, duration=film.durations(10), loop=0)
+    first.save(
+        path, "GIF", save_all=True, append_images=pictures, duration=film.durations(10), loop=0
+    )
 
 
 def _palette(film: _Film) -> Image.Image:

@@ -21,11 +21,23 @@ __all__ = ["condition"]
 
 _SAMPLED: Final = 32  # values of a tensor
 _SWITCHES: Final = frozenset(
-    ("scaling", "_active_adapter", "_disable_adapters", "merged_adapters", "s1", "s2", "b1", "b2", "scale")
+    (
+        "scaling",
+        "_active_adapter",
+        "_disable_adapters",
+        "merged_adapters",
+        "s1",
+        "s2",
+        "b1",
+        "b2",
+        "scale",
+    )
 )
 """Attributes of modules that decide pictures and are no tensors: those of PEFT's adapters, FreeU and IP-Adapter."""
 
-_numbers: WeakIdKeyDictionary = WeakIdKeyDictionary()  # unlike ``id()``, never given to a later tensor
+_numbers: WeakIdKeyDictionary = (
+    WeakIdKeyDictionary()
+)  # unlike ``id()``, never given to a later tensor
 _next = count()
 
 
@@ -42,7 +54,10 @@ def condition(pipe: Any) -> int:
     A change of a few single weights, made through ``tensor.data``, can escape the sample.
     """
     scheduler = own_scheduler(pipe)
-    state: list[Any] = [type(scheduler).__name__, repr(sorted(scheduler.config.items(), key=lambda item: item[0]))]
+    state: list[Any] = [
+        type(scheduler).__name__,
+        repr(sorted(scheduler.config.items(), key=lambda item: item[0])),
+    ]
     samples: dict[torch.device, list[torch.Tensor]] = {}
     for name, part in pipe.components.items():
         state.append(name)
@@ -51,7 +66,9 @@ def condition(pipe: Any) -> int:
                 state += _look(module, samples)
         elif "tokenizer" in name and part is not None:
             state.append(len(part))  # grows with textual inversion
-    state += [torch.cat(some).cpu().numpy().tobytes() for some in samples.values()]  # each device is waited for once
+    state += [
+        torch.cat(some).cpu().numpy().tobytes() for some in samples.values()
+    ]  # each device is waited for once
     return hash(tuple(state))
 
 

@@ -22,7 +22,9 @@ from .placement import offloaded
 __all__ = ["Texts", "encode", "encodings"]
 
 _KEEP = 64  # encodings a pipeline; 77×768 values in half precision are 0.12 MB each
-_remembered: WeakKeyDictionary[Any, OrderedDict[tuple[Any, ...], dict[str, torch.Tensor]]] = WeakKeyDictionary()
+_remembered: WeakKeyDictionary[Any, OrderedDict[tuple[Any, ...], dict[str, torch.Tensor]]] = (
+    WeakKeyDictionary()
+)
 
 
 def _fingerprint(pipe: Any, encoder: Any, tokenizer: Any) -> tuple[Any, ...] | None:
@@ -38,7 +40,14 @@ def _fingerprint(pipe: Any, encoder: Any, tokenizer: Any) -> tuple[Any, ...] | N
         weights = tuple((p.data_ptr(), p._version) for p in encoder.parameters())
     else:  # offloading gives the same parameters another place on every trip
         weights = tuple((id(p), p._version) for p in encoder.parameters())
-    return (id(encoder), id(tokenizer), len(tokenizer), pipe._execution_device, encoder.dtype, hash(weights))
+    return (
+        id(encoder),
+        id(tokenizer),
+        len(tokenizer),
+        pipe._execution_device,
+        encoder.dtype,
+        hash(weights),
+    )
 
 
 def _foreign(module: Any) -> bool:
@@ -69,7 +78,11 @@ def _encode_one(pipe: Any, text: str, *, negative: bool = False) -> dict[str, to
     given = {name: value for name, value in asked.items() if anything or name in accepted}
     with torch.no_grad():
         out = pipe.encode_prompt("" if negative and own else text, **given)
-    named = {name: t for name, t in zip(family.encodes, out, strict=True) if name and isinstance(t, torch.Tensor)}
+    named = {
+        name: t
+        for name, t in zip(family.encodes, out, strict=True)
+        if name and isinstance(t, torch.Tensor)
+    }
     if not (negative and own):
         return {name: tensor for name, tensor in named.items() if not name.startswith("negative_")}
     return {n.removeprefix("negative_"): t for n, t in named.items() if n.startswith("negative_")}
@@ -96,7 +109,8 @@ def _key(pipe: Any) -> tuple[Any, ...] | None:
     if not names or any(getattr(pipe, n) is None for n in names):
         return None
     prints = [
-        _fingerprint(pipe, getattr(pipe, n), getattr(pipe, n.replace("text_encoder", "tokenizer"))) for n in names
+        _fingerprint(pipe, getattr(pipe, n), getattr(pipe, n.replace("text_encoder", "tokenizer")))
+        for n in names
     ]
     return None if None in prints else tuple(prints)
 
@@ -124,10 +138,16 @@ def encode(pipe: Any, prompts: list[str], negative_prompts: list[str] | None) ->
         if not family_of(pipe).batches:  # some take one text and no list
             words: dict[str, Any] = {"prompt": prompts[0]}
             avoided = (negative_prompts or [""])[0]
-            return words | ({"negative_prompt": avoided} if avoided and family_of(pipe).takes_negative else {})
+            return words | (
+                {"negative_prompt": avoided} if avoided and family_of(pipe).takes_negative else {}
+            )
         words = {"prompt": list(prompts)}  # some write into the list
         # no negative prompt is not an empty one: many pipelines treat the two differently
-        if negative_prompts is not None and any(negative_prompts) and family_of(pipe).takes_negative:
+        if (
+            negative_prompts is not None
+            and any(negative_prompts)
+            and family_of(pipe).takes_negative
+        ):
             words["negative_prompt"] = negative_prompts
         return words
     embeds = _stacked([_recall(pipe, key, p) for p in prompts])
@@ -176,7 +196,9 @@ def encodings(pipe: Any, texts: Iterable[str], negatives: Iterable[str] = ()) ->
         if not family_of(pipe).remembers:
             found[text, True] = _encode_one(pipe, text, negative=True)
             continue
-        plain = found.get((text, False)) or (_encode_one(pipe, text) if key is None else _recall(pipe, key, text))
+        plain = found.get((text, False)) or (
+            _encode_one(pipe, text) if key is None else _recall(pipe, key, text)
+        )
         found[text, True] = _negative(pipe, plain, text)
     return _of_one_length(found)
 

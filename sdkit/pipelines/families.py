@@ -142,9 +142,19 @@ class Family:
         return guidance_scale > (0 if self.extrapolates else 1)
 
 
-_POOLED: Final = ("prompt_embeds", "negative_prompt_embeds", "pooled_prompt_embeds", "negative_pooled_prompt_embeds")
+_POOLED: Final = (
+    "prompt_embeds",
+    "negative_prompt_embeds",
+    "pooled_prompt_embeds",
+    "negative_pooled_prompt_embeds",
+)
 _PLAIN: Final = _POOLED[:2]
-_MASKED: Final = ("prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds", "negative_prompt_attention_mask")
+_MASKED: Final = (
+    "prompt_embeds",
+    "prompt_attention_mask",
+    "negative_prompt_embeds",
+    "negative_prompt_attention_mask",
+)
 _FLUX: Final = ("prompt_embeds", "pooled_prompt_embeds", None)
 _QWEN: Final = ("prompt_embeds", "prompt_embeds_mask")
 _CLIP: Final = (Reading("tokenizer"),)
@@ -157,10 +167,23 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "StableDiffusionInpaintPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
         "StableDiffusionPAGPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
         "LongCatImagePipeline": {"layout": "tokens", "mixes": False},
-        "LatentConsistencyModelPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP, "embedded": True},
+        "LatentConsistencyModelPipeline": {
+            "encodes": _PLAIN,
+            "remembers": True,
+            "sequence": _CLIP,
+            "embedded": True,
+        },
         "StableDiffusionXLPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
-        "StableDiffusionXLImg2ImgPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
-        "StableDiffusionXLInpaintPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
+        "StableDiffusionXLImg2ImgPipeline": {
+            "encodes": _POOLED,
+            "remembers": True,
+            "sequence": _CLIP,
+        },
+        "StableDiffusionXLInpaintPipeline": {
+            "encodes": _POOLED,
+            "remembers": True,
+            "sequence": _CLIP,
+        },
         "StableDiffusionXLPAGPipeline": {"encodes": _POOLED, "remembers": True, "sequence": _CLIP},
         "StableDiffusion3Pipeline": {
             "encodes": _POOLED,
@@ -187,8 +210,16 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "text_first": True,
             "embedded": True,
         },
-        "Flux2KleinPipeline": {"layout": "patches", "encodes": ("prompt_embeds", None), "text_first": True},
-        "Flux2KleinKVPipeline": {"layout": "patches", "encodes": ("prompt_embeds", None), "text_first": True},
+        "Flux2KleinPipeline": {
+            "layout": "patches",
+            "encodes": ("prompt_embeds", None),
+            "text_first": True,
+        },
+        "Flux2KleinKVPipeline": {
+            "layout": "patches",
+            "encodes": ("prompt_embeds", None),
+            "text_first": True,
+        },
         "PixArtAlphaPipeline": {"encodes": _MASKED},
         "PixArtSigmaPipeline": {"encodes": _MASKED},
         "SanaPipeline": {"encodes": _MASKED},
@@ -266,7 +297,9 @@ def _described(kind: Any) -> Family:
         guidance_scale=None if guidance is None else _number(parameters, guidance),
         guidance=guidance,
         sequence=_CLIP if {"unet", "tokenizer", "text_encoder"} <= parts.keys() else (),
-        no_negative="" if "negative_prompt" in accepts and parameters["negative_prompt"].default == "" else None,
+        no_negative=""
+        if "negative_prompt" in accepts and parameters["negative_prompt"].default == ""
+        else None,
     )
     return replace(found, **row)
 
@@ -311,13 +344,18 @@ def role_of(part: str) -> str:
 
 def is_flow(scheduler: Any) -> bool:
     """Whether a scheduler solves flow matching: ``x = (1 - σ)·x0 + σ·eps``."""
-    flow = scheduler.config.get("use_flow_sigmas") or scheduler.config.get("prediction_type") == "flow_prediction"
+    flow = (
+        scheduler.config.get("use_flow_sigmas")
+        or scheduler.config.get("prediction_type") == "flow_prediction"
+    )
     return bool("FlowMatch" in type(scheduler).__name__ or flow)
 
 
 def widens_decoder(denoiser: Mapping[str, Any], autoencoder: Mapping[str, Any]) -> bool:
     """Whether the pipeline widens its autoencoder, which overflows in half precision (SDXL's does, by configurations)."""
-    return denoiser.get("addition_embed_type") == "text_time" and bool(autoencoder.get("force_upcast", True))
+    return denoiser.get("addition_embed_type") == "text_time" and bool(
+        autoencoder.get("force_upcast", True)
+    )
 
 
 def factor_of(autoencoder: Mapping[str, Any]) -> int:
@@ -325,7 +363,9 @@ def factor_of(autoencoder: Mapping[str, Any]) -> int:
     for name in ("scale_factor_spatial", "spatial_compression_ratio"):
         if autoencoder.get(name):
             return int(autoencoder[name])
-    levels = next((autoencoder[n] for n in ("block_out_channels", "dim_mult") if autoencoder.get(n)), (0,) * 4)
+    levels = next(
+        (autoencoder[n] for n in ("block_out_channels", "dim_mult") if autoencoder.get(n)), (0,) * 4
+    )
     return int(2 ** (len(levels) - 1))
 
 
@@ -334,8 +374,17 @@ def width_of(transformer: Mapping[str, Any]) -> int:
     for name in ("inner_dim", "hidden_size", "dim", "model_dim", "inner_model_dim"):
         if isinstance(transformer.get(name), int):
             return int(transformer[name])
-    heads = next((transformer[n] for n in ("num_attention_heads", "n_heads", "num_heads") if transformer.get(n)), 0)
-    each = next((transformer[n] for n in ("attention_head_dim", "head_dim") if transformer.get(n)), 0)
+    heads = next(
+        (
+            transformer[n]
+            for n in ("num_attention_heads", "n_heads", "num_heads")
+            if transformer.get(n)
+        ),
+        0,
+    )
+    each = next(
+        (transformer[n] for n in ("attention_head_dim", "head_dim") if transformer.get(n)), 0
+    )
     return int(heads * each) or 3072
 
 

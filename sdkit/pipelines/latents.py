@@ -37,21 +37,30 @@ def channels_of(pipe: Any) -> int:
     vae = autoencoder_of(pipe)
     if vae is None:
         return 3
-    found = next((n for name in ("latent_channels", "z_dim") if (n := getattr(vae.config, name, None))), None)
+    found = next(
+        (n for name in ("latent_channels", "z_dim") if (n := getattr(vae.config, name, None))), None
+    )
     if found is None:
-        raise InvalidSettings(f"{type(vae).__name__} does not say how many channels its latents have.")
+        raise InvalidSettings(
+            f"{type(vae).__name__} does not say how many channels its latents have."
+        )
     return int(found)
 
 
 def grid_of(sample: torch.Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
     """Rows and columns of the latent pixels that a network is shown, from its sample and its other inputs by name."""
     if "img_ids" in inputs:  # tokens of 2×2 latent pixels, and where each stands
-        rows, columns = (int(n) + 1 for n in inputs["img_ids"].reshape(-1, inputs["img_ids"].shape[-1])[:, 1:3].amax(0))
+        rows, columns = (
+            int(n) + 1
+            for n in inputs["img_ids"].reshape(-1, inputs["img_ids"].shape[-1])[:, 1:3].amax(0)
+        )
         return rows * 2, columns * 2
     return int(sample.shape[-2]), int(sample.shape[-1])
 
 
-def unfolded(latents: torch.Tensor, height: int, width: int, scale: int, channels: int) -> torch.Tensor:
+def unfolded(
+    latents: torch.Tensor, height: int, width: int, scale: int, channels: int
+) -> torch.Tensor:
     """Latents ``(B, C, h, w)`` as a picture has them; `height` and `width` are the picture's, in pixels.
 
     Four axes are taken as they are, a single frame ``(B, C, 1, h, w)`` loses its time, and tokens ``(B, P, D)`` are laid out
@@ -67,7 +76,9 @@ def unfolded(latents: torch.Tensor, height: int, width: int, scale: int, channel
         return latents.transpose(1, 2).reshape(count, depth, rows, columns)
     if tokens != rows * columns:  # else the pipeline counts its patches as latent pixels
         rows, columns = -(-rows // 2), -(-columns // 2)
-    if tokens != rows * columns:  # the pipeline chose another size of the same proportions (Kontext does)
+    if (
+        tokens != rows * columns
+    ):  # the pipeline chose another size of the same proportions (Kontext does)
         rows = round((tokens * rows / columns) ** 0.5)
         columns = tokens // max(rows, 1)
     if tokens != rows * columns or depth != 4 * channels:
@@ -96,6 +107,8 @@ def folded(latents: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         if like.shape[1] == rows * columns:
             latents = latents.reshape(count, depth, rows * columns).transpose(1, 2)
         else:
-            patches = latents.reshape(count, depth, rows // 2, 2, columns // 2, 2).permute(0, 2, 4, 1, 3, 5)
+            patches = latents.reshape(count, depth, rows // 2, 2, columns // 2, 2).permute(
+                0, 2, 4, 1, 3, 5
+            )
             latents = patches.reshape(count, rows * columns // 4, depth * 4)
     return latents.to(like)

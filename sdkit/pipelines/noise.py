@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["slerp", "starting_noise"]
 
-_PARALLEL: Final = 1e-4  # radians: below this sin θ divides by too little, and the arc is a line anyway
+_PARALLEL: Final = (
+    1e-4  # radians: below this sin θ divides by too little, and the arc is a line anyway
+)
 
 
 def slerp(a: torch.Tensor, b: torch.Tensor, t: float, *, by_row: bool = False) -> torch.Tensor:
@@ -37,7 +39,10 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float, *, by_row: bool = False) -
         Same shape. Parallel ends, or ends that are zero, are joined by the straight line.
     """
     if by_row:
-        dot, size = (a * b).sum(-1, keepdim=True), a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True)
+        dot, size = (
+            (a * b).sum(-1, keepdim=True),
+            a.norm(dim=-1, keepdim=True) * b.norm(dim=-1, keepdim=True),
+        )
     else:
         dot, size = (a * b).sum(), a.norm() * b.norm()
     angle = torch.arccos((dot / size.clamp_min(1e-12)).clamp(-1, 1))

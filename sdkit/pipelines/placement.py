@@ -37,7 +37,9 @@ class Way:
     def costs(self) -> str:
         """What it costs in time, in words."""
         parts = [_COSTS[self.offload]] if self.offload != "nothing" else []
-        parts += ["decoding takes half as long again and shifts colours a little"] if self.tiled else []
+        parts += (
+            ["decoding takes half as long again and shifts colours a little"] if self.tiled else []
+        )
         return "; ".join(parts) or "nothing"
 
 
@@ -85,7 +87,9 @@ def offload(pipe: Any, what: str, device: str) -> None:
     else:
         # the autoencoder stays: it is small, and one that is widened while it decodes cannot be offloaded by layers
         stays = [
-            n for n, c in pipe.components.items() if isinstance(c, torch.nn.Module) and not n.startswith("text_encoder")
+            n
+            for n, c in pipe.components.items()
+            if isinstance(c, torch.nn.Module) and not n.startswith("text_encoder")
         ]
         if what == "layers":
             stays = [n for n in stays if role_of(n) != "denoiser"]
@@ -111,7 +115,11 @@ def offloaded(pipe: Any) -> str:
         return "all layers"
     if by_layers(denoiser_of(pipe)):
         return "layers"
-    encoders = [c for name, c in pipe.components.items() if name.startswith("text_encoder") and c is not None]
+    encoders = [
+        c
+        for name, c in pipe.components.items()
+        if name.startswith("text_encoder") and c is not None
+    ]
     return "text encoders" if any(by_layers(c) for c in encoders) else "nothing"
 
 

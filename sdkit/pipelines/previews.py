@@ -79,7 +79,9 @@ def decode(pipe: Any, latents: Any, *, exact: bool = True) -> Image.Image:
         return preview(pipe, latents)
     with _full_precision(vae):
         z = _single(pipe, latents)[None].to(pipe._execution_device, vae.dtype)
-        decoded = vae.decode(_framed(vae, _to_autoencoder(vae, z)), return_dict=False, **_decoding(vae))[0]
+        decoded = vae.decode(
+            _framed(vae, _to_autoencoder(vae, z)), return_dict=False, **_decoding(vae)
+        )[0]
         if decoded.ndim == 5:
             decoded = decoded[:, :, 0]
         pixels = (decoded[0].float() / 2 + 0.5).clamp(0, 1).movedim(0, -1).cpu().numpy()
@@ -88,7 +90,9 @@ def decode(pipe: Any, latents: Any, *, exact: bool = True) -> Image.Image:
 
 def unpacked(pipe: Any, latents: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Latents as ``(B, C, h, w)``; many transformers' pipelines carry them as tokens ``(B, P, D)``."""
-    return unfolded(latents, settings.height or 0, settings.width or 0, scale_of(pipe), channels_of(pipe))
+    return unfolded(
+        latents, settings.height or 0, settings.width or 0, scale_of(pipe), channels_of(pipe)
+    )
 
 
 def _single(pipe: Any, latents: Any) -> torch.Tensor:
@@ -115,7 +119,9 @@ def _fit(pipe: Any) -> NDArray[np.float32]:
         z = _from_autoencoder(vae, z[:, :, 0] if z.ndim == 5 else z).float().cpu()
     colours = torch.nn.functional.avg_pool2d(pictures, side // z.shape[-1])
     known = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, -1).reshape(-1, z.shape[1] + 1)
-    matrix = np.linalg.lstsq(known.numpy(), colours.movedim(1, -1).reshape(-1, 3).numpy(), rcond=None)[0]
+    matrix = np.linalg.lstsq(
+        known.numpy(), colours.movedim(1, -1).reshape(-1, 3).numpy(), rcond=None
+    )[0]
     return np.asarray(matrix, dtype=np.float32)
 
 
@@ -148,7 +154,9 @@ def _scenes(side: int) -> torch.Tensor:
     pictures = []
     for n in range(_PICTURES):
         coarse = torch.rand(1, 3, 2 + n % 5, 2 + n % 5, generator=chance) * 2.4 - 1.2
-        picture = torch.nn.functional.interpolate(coarse, size=side, mode="bicubic", align_corners=True)[0].clamp(-1, 1)
+        picture = torch.nn.functional.interpolate(
+            coarse, size=side, mode="bicubic", align_corners=True
+        )[0].clamp(-1, 1)
         for _ in range(4 * (n % 2)):
             x, y = (int(v) for v in torch.randint(0, side // 2, (2,), generator=chance))
             picture[:, y : y + side // 3, x : x + side // 3] = (torch.rand(3, 1, 1, generator=chance) * 2 - 1).expand(3, side // 3, side // 3)  # fmt: skip
@@ -182,7 +190,9 @@ def _statistics(vae: Any, like: torch.Tensor) -> tuple[Any, Any, float]:
 
 
 def _to_autoencoder(vae: Any, z: torch.Tensor) -> torch.Tensor:
-    if getattr(vae, "bn", None) is not None:  # FLUX.2 normalises patches of 2×2 latent pixels by running statistics
+    if (
+        getattr(vae, "bn", None) is not None
+    ):  # FLUX.2 normalises patches of 2×2 latent pixels by running statistics
         mean, std = _running(vae, z)
         return _patched_back(_patched(z) * std + mean)
     mean, std, factor = _statistics(vae, z)

@@ -95,14 +95,18 @@ class Run:
                     raise
                 finally:
                     self.pipe.maybe_free_model_hooks()
-        pixels = np.asarray(out.images if hasattr(out, "images") else out.image)  # (B, H, W, 3) in 0..1
+        pixels = np.asarray(
+            out.images if hasattr(out, "images") else out.image
+        )  # (B, H, W, 3) in 0..1
         if not np.isfinite(pixels).all():
             raise _numerical("picture", getattr(self.pipe, "vae", denoiser_of(self.pipe)).dtype)
         flagged = getattr(out, "nsfw_content_detected", None) or [False] * len(pixels)
         pictures = [self._finished(p) for p in _pictures(pixels)]
         assert self.latents is not None  # noqa: S101 - a run has at least one step
         latents = unpacked(runner, self.latents, first).detach().cpu().float().numpy()
-        return [(p, lat, bool(flag)) for p, lat, flag in zip(pictures, latents, flagged, strict=True)]
+        return [
+            (p, lat, bool(flag)) for p, lat, flag in zip(pictures, latents, flagged, strict=True)
+        ]
 
     def _runner(self, task: str) -> Any:
         if task == "text-to-image":
@@ -149,9 +153,13 @@ class Run:
         if family.guidance is not None and first.guidance_scale is not None:
             arguments[family.guidance] = first.guidance_scale
             if "guidance_schedule" in family.accepts:
-                arguments["guidance_schedule"] = None  # one number takes the place of a number for each step
+                arguments["guidance_schedule"] = (
+                    None  # one number takes the place of a number for each step
+                )
         if "negative_prompt_embeds" in words and family.takes_negative:
-            arguments["negative_prompt"] = None  # some calls fill it in, and then refuse to have both
+            arguments["negative_prompt"] = (
+                None  # some calls fill it in, and then refuse to have both
+            )
         size = (first.width or 0, first.height or 0)
         if self.image is None:
             arguments |= {"width": size[0], "height": size[1]}
@@ -160,15 +168,23 @@ class Run:
                     torch.randn(self.noise.shape[1:], generator=g)
                 arguments["latents"] = self._placed(self.noise)
             elif any(s.variation_amount for s in self.wanted):
-                arguments["latents"] = self._placed(torch.cat([starting_noise(self.pipe, s) for s in self.wanted]))
+                arguments["latents"] = self._placed(
+                    torch.cat([starting_noise(self.pipe, s) for s in self.wanted])
+                )
             if "latents" in arguments and "use_resolution_binning" in family.accepts:
-                arguments["use_resolution_binning"] = False  # noise from outside has the size that was asked for
+                arguments["use_resolution_binning"] = (
+                    False  # noise from outside has the size that was asked for
+                )
             return arguments
         self.start = fitted(self.image, size, first.fit)
         arguments |= {"image": [self.start] * len(self.wanted), "strength": first.strength}
         if self.mask is not None:
             self.hole = fitted_mask(self.mask, self.image.size, size, first.fit)
-            arguments |= {"mask_image": [self.hole] * len(self.wanted), "width": size[0], "height": size[1]}
+            arguments |= {
+                "mask_image": [self.hole] * len(self.wanted),
+                "width": size[0],
+                "height": size[1],
+            }
         return arguments
 
     def _placed(self, noise: torch.Tensor) -> torch.Tensor:
@@ -179,7 +195,9 @@ class Run:
         """What the mask keeps is taken from the original: the autoencoder alone would soften it."""
         return picture if self.mask is None else Image.composite(picture, self.start, self.hole)
 
-    def _after_step(self, runner: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    def _after_step(
+        self, runner: Any, step: int, _timestep: Any, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
         self.latents = steer(runner, step, tensors["latents"])
         total = getattr(runner, "num_timesteps", None) or len(runner.scheduler.timesteps)
         self.denoised = step + 1 == total
@@ -201,7 +219,11 @@ def _adding(scheduler: Any, noise: torch.Tensor | None) -> AbstractContextManage
     if noise is None:
         return nullcontext()
     own = scheduler.add_noise
-    return replaced(scheduler, "add_noise", lambda samples, _drawn, moments: own(samples, noise.to(samples), moments))
+    return replaced(
+        scheduler,
+        "add_noise",
+        lambda samples, _drawn, moments: own(samples, noise.to(samples), moments),
+    )
 
 
 # what processors and Apple's GPUs say in a plain RuntimeError, and CUDA's libraries when they get no workspace
@@ -230,7 +252,9 @@ def _numerical(where: str, dtype: torch.dtype) -> NumericalError:
 def _bar(pipe: Any, progress: bool) -> Iterator[None]:
     """Show or hide the pipeline's progress bar inside the block."""
     before = dict(getattr(pipe, "_progress_bar_config", None) or {})
-    pipe.set_progress_bar_config(**{**before, "disable": before.get("disable", False) or not progress})
+    pipe.set_progress_bar_config(
+        **{**before, "disable": before.get("disable", False) or not progress}
+    )
     try:
         yield
     finally:

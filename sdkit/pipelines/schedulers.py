@@ -24,7 +24,9 @@ __all__ = ["make_scheduler", "own_scheduler", "scheduler_name", "scheduler_of", 
 # of each pipeline that runs with another scheduler: that one, and its own
 _swapped: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
-_SMALLEST_ALPHA_BAR = 2e-5  # stands in for zero where a solver divides by it: a signal of 0.4 %, which nobody sees
+_SMALLEST_ALPHA_BAR = (
+    2e-5  # stands in for zero where a solver divides by it: a signal of 0.4 %, which nobody sees
+)
 
 
 def _without_zero(config: dict[str, Any]) -> list[float]:
@@ -59,7 +61,9 @@ def make_scheduler(pipe: Any, name: str) -> Any:
     import diffusers
 
     if name not in SOLVERS:
-        raise InvalidSettings(f"The scheduler {name!r} is not known; choose one of {', '.join(SCHEDULERS)}.")
+        raise InvalidSettings(
+            f"The scheduler {name!r} is not known; choose one of {', '.join(SCHEDULERS)}."
+        )
     config = dict(pipe.scheduler.config)
     if name not in suiting(pipe):
         raise InvalidSettings(
@@ -73,7 +77,11 @@ def make_scheduler(pipe: Any, name: str) -> Any:
         changes = {**changes, "trained_betas": _without_zero(config)}
     elif changes.get("use_karras_sigmas") and config.get("rescale_betas_zero_snr"):
         # Karras spacing from an infinite first sigma would spend every step on pure noise
-        changes = {**changes, "rescale_betas_zero_snr": False, "trained_betas": _without_zero(config)}
+        changes = {
+            **changes,
+            "rescale_betas_zero_snr": False,
+            "trained_betas": _without_zero(config),
+        }
     return kind.from_config(config, **changes)
 
 
@@ -97,12 +105,17 @@ def scheduler_of(pipe: Any, name: str | None) -> Iterator[None]:
         yield
         return
     own, other = pipe.scheduler, make_scheduler(pipe, name)
-    _swapped[pipe] = (other, own)  # before the swap: whoever asks for the pipeline's own in between gets it
+    _swapped[pipe] = (
+        other,
+        own,
+    )  # before the swap: whoever asks for the pipeline's own in between gets it
     pipe.scheduler = other
     try:
         yield
     finally:
-        if pipe.scheduler is other:  # else somebody has given the pipeline a new one meanwhile, which stays
+        if (
+            pipe.scheduler is other
+        ):  # else somebody has given the pipeline a new one meanwhile, which stays
             pipe.scheduler = own
         del _swapped[pipe]
 

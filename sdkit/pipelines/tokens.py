@@ -88,7 +88,11 @@ class Prompt:
         """
         wanted = [w.casefold() for w in _WORD.findall(words)]
         texts = [w.text.casefold() for w in self.words]
-        starts = [i for i in range(len(texts) - len(wanted) + 1) if wanted and texts[i : i + len(wanted)] == wanted]
+        starts = [
+            i
+            for i in range(len(texts) - len(wanted) + 1)
+            if wanted and texts[i : i + len(wanted)] == wanted
+        ]
         if not starts:
             known = ", ".join(dict.fromkeys(w.text for w in self.words if w.spoken)) or "no words"
             raise InvalidSettings(f"{words!r} does not stand in the prompt; it has {known}.")
@@ -108,7 +112,9 @@ class Prompt:
 
     def positions(self, words: str, occurrence: int | None = None) -> list[int]:
         """The positions of all pieces of a word, or of several that follow each other; parameters and errors of `find`."""
-        return [p for group in self.find(words, occurrence) for word in group for p in word.positions]
+        return [
+            p for group in self.find(words, occurrence) for word in group for p in word.positions
+        ]
 
 
 def read_prompt(tokenizers: Any | Sequence[tuple[Any, int]], text: str) -> Prompt:
@@ -127,7 +133,11 @@ def read_prompt(tokenizers: Any | Sequence[tuple[Any, int]], text: str) -> Promp
     Prompt
         Its words with their positions.
     """
-    joined = tokenizers if isinstance(tokenizers, Sequence) else [(tokenizers, tokenizers.model_max_length)]
+    joined = (
+        tokenizers
+        if isinstance(tokenizers, Sequence)
+        else [(tokenizers, tokenizers.model_max_length)]
+    )
     spans = [(m.group(), m.start(), m.end()) for m in _WORD.finditer(text)]
     positions: list[list[int]] = [[] for _ in spans]
     pieces: list[list[str]] = [[] for _ in spans]
@@ -136,17 +146,22 @@ def read_prompt(tokenizers: Any | Sequence[tuple[Any, int]], text: str) -> Promp
     offset = 0
     for tokenizer, length in joined:
         read = tokenizer(text, truncation=True, max_length=length, return_offsets_mapping=True)
-        for n, (token, (left, right)) in enumerate(zip(read.input_ids, read.offset_mapping, strict=True)):
+        for n, (token, (left, right)) in enumerate(
+            zip(read.input_ids, read.offset_mapping, strict=True)
+        ):
             if left == right:  # a special token stands for no character
                 (start if n == 0 and token != tokenizer.eos_token_id else end).append(offset + n)
                 continue
             word = _holder(spans, left, right)
             if word is not None:
                 positions[word].append(offset + n)
-                pieces[word].append(tokenizer.convert_ids_to_tokens(token).replace("</w>", "").replace("▁", ""))
+                pieces[word].append(
+                    tokenizer.convert_ids_to_tokens(token).replace("</w>", "").replace("▁", "")
+                )
         offset += length
     words = tuple(
-        Word(span[0], tuple(at), tuple(parts)) for span, at, parts in zip(spans, positions, pieces, strict=True)
+        Word(span[0], tuple(at), tuple(parts))
+        for span, at, parts in zip(spans, positions, pieces, strict=True)
     )
     return Prompt(text, words, offset, tuple(start), tuple(end))
 

@@ -23,7 +23,12 @@ _HEAT = "inferno"
 
 
 def attention_overlay(
-    maps: AttentionMaps, word: str, *, image: Image.Image | None = None, alpha: float = 0.6, ax: Axes | None = None
+    maps: AttentionMaps,
+    word: str,
+    *,
+    image: Image.Image | None = None,
+    alpha: float = 0.6,
+    ax: Axes | None = None,
 ) -> Axes:
     """A word's attention over the picture, with a scale.
 
@@ -48,9 +53,19 @@ def attention_overlay(
     ax = axes_or_new(ax, (4.6, 4))
     picture, heat = image or maps.image, maps[word]
     if picture is not None:
-        ax.imshow(picture.convert("L"), cmap="gray", vmin=0, vmax=255, extent=(0, heat.shape[1], heat.shape[0], 0))
+        ax.imshow(
+            picture.convert("L"),
+            cmap="gray",
+            vmin=0,
+            vmax=255,
+            extent=(0, heat.shape[1], heat.shape[0], 0),
+        )
     drawn = ax.imshow(
-        heat, cmap=_HEAT, alpha=alpha if picture is not None else 1, vmin=0, extent=(0, heat.shape[1], heat.shape[0], 0)
+        heat,
+        cmap=_HEAT,
+        alpha=alpha if picture is not None else 1,
+        vmin=0,
+        extent=(0, heat.shape[1], heat.shape[0], 0),
     )
     ax.set_axis_off()
     lettered(ax.set_title(word))
@@ -58,7 +73,9 @@ def attention_overlay(
     return ax
 
 
-def attention_timeline(maps: AttentionMaps, words: Iterable[str] | None = None, *, ax: Axes | None = None) -> Axes:
+def attention_timeline(
+    maps: AttentionMaps, words: Iterable[str] | None = None, *, ax: Axes | None = None
+) -> Axes:
     """How much attention each word got at every step: words down, steps along.
 
     Parameters
@@ -88,7 +105,9 @@ def attention_timeline(maps: AttentionMaps, words: Iterable[str] | None = None, 
     return ax
 
 
-def attention_heads(maps: AttentionMaps, word: str, *, layer: str | None = None, axes: Any = None) -> Any:
+def attention_heads(
+    maps: AttentionMaps, word: str, *, layer: str | None = None, axes: Any = None
+) -> Any:
     """What each head of one layer saw of a word.
 
     Parameters
@@ -111,9 +130,15 @@ def attention_heads(maps: AttentionMaps, word: str, *, layer: str | None = None,
     ups = [n for n in heads if n.startswith("up")] or list(heads)
     name = max(ups, key=lambda n: heads[n][0].size)
     shown = heads[name]
-    axes = np.asarray(axes if axes is not None else figure_grid(len(shown), width=1.7, title=f"{word!r} in {name}"))
+    axes = np.asarray(
+        axes
+        if axes is not None
+        else figure_grid(len(shown), width=1.7, title=f"{word!r} in {name}")
+    )
     if axes.size != len(shown):
-        raise InvalidSettings(f"{name} has {len(shown)} heads and {axes.size} axes were given; give one for each.")
+        raise InvalidSettings(
+            f"{name} has {len(shown)} heads and {axes.size} axes were given; give one for each."
+        )
     for number, (ax, heat) in enumerate(zip(axes.flat, shown, strict=True)):
         ax.imshow(heat, cmap=_HEAT, vmin=0, vmax=float(shown.max()))
         ax.set_title(f"head {number}", fontsize=9)

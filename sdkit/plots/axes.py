@@ -18,7 +18,9 @@ def _pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise MissingExtra("Figures need matplotlib; install it with: pip install 'sdkit-notebooks[lab]'") from error
+        raise MissingExtra(
+            "Figures need matplotlib; install it with: pip install 'sdkit-notebooks[lab]'"
+        ) from error
     return plt
 
 
@@ -47,7 +49,11 @@ def figure_grid(count: int, *, width: float, columns: int = 8, title: str = "") 
     columns = min(count, columns)
     rows = -(-count // columns)
     figure, axes = _pyplot().subplots(
-        rows, columns, figsize=(width * columns, width * rows + 0.5), layout="constrained", squeeze=False
+        rows,
+        columns,
+        figsize=(width * columns, width * rows + 0.5),
+        layout="constrained",
+        squeeze=False,
     )
     lettered(figure.suptitle(title, fontsize=10))
     for ax in axes.flat[count:]:

@@ -31,7 +31,9 @@ _CURVES: Final = {
 }
 
 
-def denoising_strip(pipe: Any, trace: Trace, *, columns: int = 8, exact: bool = False, ax: Axes | None = None) -> Axes:
+def denoising_strip(
+    pipe: Any, trace: Trace, *, columns: int = 8, exact: bool = False, ax: Axes | None = None
+) -> Axes:
     """Draw the run as two rows: the noisy latents, and the clean picture each step aimed at.
 
     Parameters
@@ -61,7 +63,9 @@ def denoising_strip(pipe: Any, trace: Trace, *, columns: int = 8, exact: bool = 
     return _thumbnails(rows, _labels(trace, at), ax)
 
 
-def guidance_split(pipe: Any, trace: Trace, *, columns: int = 8, exact: bool = False, ax: Axes | None = None) -> Axes:
+def guidance_split(
+    pipe: Any, trace: Trace, *, columns: int = 8, exact: bool = False, ax: Axes | None = None
+) -> Axes:
     """Draw what the words do: the picture aimed at without them, with them, under guidance, and where they pull.
 
     Parameters
@@ -80,15 +84,24 @@ def guidance_split(pipe: Any, trace: Trace, *, columns: int = 8, exact: bool = F
     at = _spread(trace, columns)
     picture = decode if exact else preview
     split = {name: trace.x0_of(name) for name in ("unconditional", "conditional")}
-    pull = np.linalg.norm(split["conditional"] - split["unconditional"], axis=1)[at]  # (columns, h, w)
+    pull = np.linalg.norm(split["conditional"] - split["unconditional"], axis=1)[
+        at
+    ]  # (columns, h, w)
     rows = {f"x0 {name}": [picture(pipe, x0[i]) for i in at] for name, x0 in split.items()}
     rows["x0 guided"] = [picture(pipe, _kept(trace, "x0")[i]) for i in at]
-    rows["where the words pull"] = [_heat(p / (pull.max() or 1), rows["x0 guided"][0].size) for p in pull]
+    rows["where the words pull"] = [
+        _heat(p / (pull.max() or 1), rows["x0 guided"][0].size) for p in pull
+    ]
     return _thumbnails(rows, _labels(trace, at), ax)
 
 
 def schedule(
-    scheduler: Any, *, show: str = "alpha_bar", steps: int | None = 20, label: str | None = None, ax: Axes | None = None
+    scheduler: Any,
+    *,
+    show: str = "alpha_bar",
+    steps: int | None = 20,
+    label: str | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw a scheduler's noise over the model's time, and where its steps stand.
 
@@ -120,13 +133,19 @@ def schedule(
         raise InvalidSettings(f"There is no curve {show!r}; choose one of {', '.join(_CURVES)}.")
     times, bar = _training(scheduler)
     if show == "beta" and not hasattr(scheduler, "betas"):
-        raise InvalidSettings(f"{type(scheduler).__name__} has no beta: a flow mixes in straight lines; show 'sigma'.")
+        raise InvalidSettings(
+            f"{type(scheduler).__name__} has no beta: a flow mixes in straight lines; show 'sigma'."
+        )
     ax = axes_or_new(ax, (7, 4))
     name = label or type(scheduler).__name__.removesuffix("Scheduler")
     [line] = ax.plot(times, _curve(show, scheduler, bar), label=name, linewidth=1.5)
     if steps:
         at, level = _visited(scheduler, steps)
-        curve = np.interp(at, times, scheduler.betas) if show == "beta" else _curve(show, scheduler, level)
+        curve = (
+            np.interp(at, times, scheduler.betas)
+            if show == "beta"
+            else _curve(show, scheduler, level)
+        )
         ax.plot(at, curve, "o", color=line.get_color(), markersize=5, label=f"its {steps} steps")
     if show in {"snr", "sigma"}:
         ax.set_yscale("log")
@@ -153,9 +172,15 @@ def latent_channels(latents: Any, *, step: int = -1, ax: Axes | None = None) -> 
     matplotlib.axes.Axes
         Blue is below zero, red above; the colour bar gives the values.
     """
-    values = latents.scaled()[step] if isinstance(latents, Trace) else np.asarray(latents, dtype=np.float32)
+    values = (
+        latents.scaled()[step]
+        if isinstance(latents, Trace)
+        else np.asarray(latents, dtype=np.float32)
+    )
     if values.ndim != 3:
-        raise InvalidSettings(f"The latents have shape {values.shape}; give one picture's, (channels, height, width).")
+        raise InvalidSettings(
+            f"The latents have shape {values.shape}; give one picture's, (channels, height, width)."
+        )
     count, height, width = values.shape
     columns = min(count, 8)
     rows = -(-count // columns)
@@ -174,7 +199,9 @@ def latent_channels(latents: Any, *, step: int = -1, ax: Axes | None = None) -> 
     return ax
 
 
-def fork_tree(pipe: Any, traces: Sequence[Trace], *, columns: int = 8, ax: Axes | None = None) -> Axes:
+def fork_tree(
+    pipe: Any, traces: Sequence[Trace], *, columns: int = 8, ax: Axes | None = None
+) -> Axes:
     """Draw runs and what was continued from them as a tree: time runs to the right, every fork is a row.
 
     Parameters
@@ -224,7 +251,9 @@ def _thumbnails(rows: dict[str, list[Image.Image]], labels: list[str], ax: Axes 
     width, height = next(iter(rows.values()))[0].size
     gap = max(1, round(width * _GAP))
     columns = len(labels)
-    sheet = np.full((len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8)
+    sheet = np.full(
+        (len(rows) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, dtype=np.uint8
+    )
     for y, pictures in enumerate(rows.values()):
         for x, picture in enumerate(pictures):
             top, left = y * (height + gap), x * (width + gap)
@@ -232,7 +261,10 @@ def _thumbnails(rows: dict[str, list[Image.Image]], labels: list[str], ax: Axes 
     ax = axes_or_new(ax, (1.25 * columns + 1.4, 1.25 * len(rows) * height / width + 0.5))
     ax.imshow(sheet, interpolation="nearest")
     ax.set_xticks([x * (width + gap) + (width - 1) / 2 for x in range(columns)], labels)
-    ax.set_yticks([y * (height + gap) + (height - 1) / 2 for y in range(len(rows))], [_wrapped(name) for name in rows])
+    ax.set_yticks(
+        [y * (height + gap) + (height - 1) / 2 for y in range(len(rows))],
+        [_wrapped(name) for name in rows],
+    )
     _bare(ax)
     return ax
 
@@ -246,7 +278,9 @@ def _wrapped(name: str) -> str:
     """Break a row's name in the middle, so that it takes little room beside the pictures."""
     words = name.split()
     middle = (len(words) + 1) // 2
-    return "\n".join([" ".join(words[:middle]), " ".join(words[middle:])]) if len(words) > 1 else name
+    return (
+        "\n".join([" ".join(words[:middle]), " ".join(words[middle:])]) if len(words) > 1 else name
+    )
 
 
 def _heat(values: NDArray[Any], size: tuple[int, int]) -> Image.Image:
@@ -319,7 +353,9 @@ def _in_order(traces: Sequence[Trace]) -> list[Trace]:
     every: dict[int, Trace] = {id(t): t for trace in traces for t in trace.lineage}
 
     def below(parent: Trace | None) -> list[Trace]:
-        children = sorted((t for t in every.values() if t.parent is parent), key=lambda t: -(t.forked_at or 0))
+        children = sorted(
+            (t for t in every.values() if t.parent is parent), key=lambda t: -(t.forked_at or 0)
+        )
         return [t for child in children for t in (child, *below(child))]
 
     return below(None)
@@ -334,6 +370,8 @@ def _told(trace: Trace) -> str:
     mine = trace.settings.to_dict()
     theirs = trace.parent.settings.to_dict() if trace.parent and trace.parent.settings else {}
     new = [
-        str(v) if k == "prompt" else f"{k.replace('_', ' ')} {v}" for k, v in mine.items() if theirs and theirs[k] != v
+        str(v) if k == "prompt" else f"{k.replace('_', ' ')} {v}"
+        for k, v in mine.items()
+        if theirs and theirs[k] != v
     ]
     return fill(", ".join(new) or trace.settings.prompt, 26)

@@ -84,7 +84,9 @@ def latent_pca(walks: Walk | Mapping[str, Walk | NDArray[Any]], ax: Axes | None 
         x, y = ((rows - centre) @ directions[:2].T).T
         line = ax.plot(x, y, marker="o", markersize=3.5, linewidth=1.2, label=name)[0]
         _mark_keyframes(ax, named[name], x, y, line.get_color())
-    ax.set(xlabel=f"component 1 ({shares[0]:.0%} of variance)", ylabel=f"component 2 ({shares[1]:.0%})")
+    ax.set(
+        xlabel=f"component 1 ({shares[0]:.0%} of variance)", ylabel=f"component 2 ({shares[1]:.0%})"
+    )
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.12)
     if len(points) > 1:
@@ -93,7 +95,9 @@ def latent_pca(walks: Walk | Mapping[str, Walk | NDArray[Any]], ax: Axes | None 
     return ax
 
 
-def _mark_keyframes(ax: Axes, walk: Walk | NDArray[Any], x: NDArray[Any], y: NDArray[Any], color: Any) -> None:
+def _mark_keyframes(
+    ax: Axes, walk: Walk | NDArray[Any], x: NDArray[Any], y: NDArray[Any], color: Any
+) -> None:
     """A ring around each keyframe and its words beside it, once for all walks that share it."""
     if not isinstance(walk, Walk) or walk.plan.shape:
         return
@@ -104,7 +108,9 @@ def _mark_keyframes(ax: Axes, walk: Walk | NDArray[Any], x: NDArray[Any], y: NDA
         prompt = walk.keyframes[int(walk.places[n][0]) % len(walk.keyframes)].prompt
         label = (prompt if len(prompt) <= 24 else prompt[:23] + "…").replace("$", r"\$")
         if label not in told:
-            side = 1 if x[n] < x.mean() else -1  # towards the middle, where there is room, but off the line
+            side = (
+                1 if x[n] < x.mean() else -1
+            )  # towards the middle, where there is room, but off the line
             lettered(ax.annotate(
                 label, (x[n], y[n]), (8 * side, 6 if y[n] > y.mean() else -14), textcoords="offset points", fontsize=8,
                 ha="left" if side > 0 else "right",

@@ -35,7 +35,9 @@ def card_of(folder: Path) -> dict[str, Any] | None:
         facts = json.loads((folder / "pocket.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
-    return facts if isinstance(facts, dict) and {"steps", "guidance_scale"} <= facts.keys() else None
+    return (
+        facts if isinstance(facts, dict) and {"steps", "guidance_scale"} <= facts.keys() else None
+    )
 
 
 @cache

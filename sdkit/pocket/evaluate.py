@@ -49,12 +49,19 @@ def questions(preset: Preset, count: int, *, seed: int = 0) -> list[Question]:
         what = ("single", "pair", "count")[(part >= 12) + (part >= 17)]
         unseen = part in (0, 1, 12)
         while True:
-            s = random_scene(rng, kinds, training=False, composition=what, hands=preset.hands, loose=preset.loose)
+            s = random_scene(
+                rng, kinds, training=False, composition=what, hands=preset.hands, loose=preset.loose
+            )
             names = [i.kind.name for i in s.items]
             new = held_out(names[0], names[1]) if s.relation else held_out(names[0], s.style)
             coloured = s.items[0].colour is not None
             styles = s.relation is not None and any(held_out(name, s.style) for name in names)
-            if new != unseen or styles or (what == "single" and coloured != (8 <= part < 12)) or s.items[0].upside_down:
+            if (
+                new != unseen
+                or styles
+                or (what == "single" and coloured != (8 <= part < 12))
+                or s.items[0].upside_down
+            ):
                 continue
             break
         asked.append(Question(caption(s, rng, name_home=True), s, unseen))
@@ -70,7 +77,9 @@ def _relation_holds(verdict: Verdict, a: int, b: int, relation: str) -> bool:
     return (by - ay if relation == "above" else ay - by) > abs(bx - ax)
 
 
-def score(verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[str, int]) -> dict[str, tuple[int, int]]:
+def score(
+    verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[str, int]
+) -> dict[str, tuple[int, int]]:
     """Right answers and questions put, for each row of the table."""
     table: dict[str, list[bool]] = {}
 
@@ -88,7 +97,9 @@ def score(verdicts: Iterable[Verdict], asked: Iterable[Question], kinds: dict[st
             note("two objects, both right", both)
             note(f"two objects ({where} pair)", both)
             if both:
-                note("relation, given both", _relation_holds(verdict, index[0], index[1], s.relation))
+                note(
+                    "relation, given both", _relation_holds(verdict, index[0], index[1], s.relation)
+                )
         elif s.count > 1:
             note("count (1-4)", verdict.number == s.count)
             note("object, several of a kind", verdict.best(1) == set(index))
@@ -130,7 +141,9 @@ def sharpness(made: np.ndarray, drawn: np.ndarray) -> float:
     return energy(made) / energy(drawn)
 
 
-def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most: int = 24) -> float:
+def memorised(
+    images: np.ndarray, asked: list[Question], preset: Preset, *, most: int = 24
+) -> float:
     """Share of pictures nearer to a training scene than two independent renderings of their caption are to each other.
 
     Distances are root mean squares over pixels; candidates are training scenes of the same objects, number,
@@ -154,7 +167,8 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
             replace(
                 s,
                 items=tuple(
-                    replace(i, x=i.x + rng.uniform(-0.03, 0.03), y=i.y + rng.uniform(-0.03, 0.03)) for i in s.items
+                    replace(i, x=i.x + rng.uniform(-0.03, 0.03), y=i.y + rng.uniform(-0.03, 0.03))
+                    for i in s.items
                 ),
                 variant=rng.randrange(1 << 16),
             )
@@ -166,10 +180,14 @@ def memorised(images: np.ndarray, asked: list[Question], preset: Preset, *, most
     return close / len(asked)
 
 
-def neighbours(pipe: Any, preset: Preset, words: Iterable[str], *, count: int = 3) -> dict[str, list[str]]:
+def neighbours(
+    pipe: Any, preset: Preset, words: Iterable[str], *, count: int = 3
+) -> dict[str, list[str]]:
     """For each word the object words whose encodings in "a …" are nearest, by the cosine of the angle between them."""
     names = [k.name for k in objects(preset.objects) if " " not in k.name]
-    ids = pipe.tokenizer([f"a {n}" for n in names], padding="max_length", return_tensors="pt").input_ids
+    ids = pipe.tokenizer(
+        [f"a {n}" for n in names], padding="max_length", return_tensors="pt"
+    ).input_ids
     with torch.no_grad():
         hidden = pipe.text_encoder(ids).last_hidden_state[:, 2]  # start, "a", the word
     # what all words share (their place in the sentence) would make every pair look alike
@@ -178,7 +196,9 @@ def neighbours(pipe: Any, preset: Preset, words: Iterable[str], *, count: int = 
     return {w: [names[i] for i in near[names.index(w)].tolist()] for w in words if w in names}
 
 
-def generate_all(pipe: Any, asked: list[Question], *, steps: int, guidance: float, batch: int = 20) -> np.ndarray:
+def generate_all(
+    pipe: Any, asked: list[Question], *, steps: int, guidance: float, batch: int = 20
+) -> np.ndarray:
     """One picture for each question, `(N, H, W, 3)` bytes, seed = its number."""
     made = []
     for start in range(0, len(asked), batch):
@@ -196,7 +216,14 @@ def generate_all(pipe: Any, asked: list[Question], *, steps: int, guidance: floa
 
 
 def report(
-    pipe: Any, judge: Judge, preset: Preset, count: int, *, steps: int, guidance: float, seed: int = 0
+    pipe: Any,
+    judge: Judge,
+    preset: Preset,
+    count: int,
+    *,
+    steps: int,
+    guidance: float,
+    seed: int = 0,
 ) -> dict[str, object]:
     """All rows of the table as plain data."""
     kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
@@ -205,7 +232,9 @@ def report(
     drawn = pictures([q.scene for q in asked], preset.side)
     verdicts, features = judge.look(to_pixels(made))
     own, truth = judge.look(to_pixels(drawn))
-    again = judge.look(to_pixels(pictures([q.scene for q in questions(preset, count, seed=seed + 1)], preset.side)))[1]
+    again = judge.look(
+        to_pixels(pictures([q.scene for q in questions(preset, count, seed=seed + 1)], preset.side))
+    )[1]
     fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
     ours, judges = score(verdicts, asked, kinds), score(own, asked, kinds)
     rows = {
@@ -226,7 +255,9 @@ def report(
         "autoencoder_psnr_db": round(psnr(pipe.vae, fresh), 2),
         "frechet_ratio": round(frechet(features, truth) / frechet(again, truth), 2),
         "sharpness": round(sharpness(made, drawn), 3),
-        "nearest_words": neighbours(pipe, preset, ("cat", "duck", "bus", "apple", "tree", "castle")),
+        "nearest_words": neighbours(
+            pipe, preset, ("cat", "duck", "bus", "apple", "tree", "castle")
+        ),
         "memorised_percent": round(100 * memorised(made, asked, preset), 1),
     }
 
@@ -236,9 +267,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.evaluate", description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument(
-        "--weights", type=Path, default=Path(shipped()), help="a diffusers folder (default: the shipped Pocket)"
+        "--weights",
+        type=Path,
+        default=Path(shipped()),
+        help="a diffusers folder (default: the shipped Pocket)",
     )
-    parser.add_argument("--folder", type=Path, default=Path("pocket-run"), help="where the judge is kept")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("pocket-run"), help="where the judge is kept"
+    )
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)
@@ -268,7 +304,10 @@ def table(facts: dict[str, object]) -> str:
     """The report as a Markdown table."""
     lines = ["| measured | Pocket | judge on rendered scenes | prompts |", "|---|---|---|---|"]
     rows: dict[str, dict[str, float]] = facts["rows"]  # type: ignore[assignment]
-    lines += [f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |" for row, v in rows.items()]
+    lines += [
+        f"| {row} | {v['percent']:.1f} % | {v['judge']:.1f} % | {v['of']} |"
+        for row, v in rows.items()
+    ]
     for name in ("autoencoder_psnr_db", "frechet_ratio", "sharpness", "memorised_percent"):
         lines.append(f"| {name.replace('_', ' ')} | {facts[name]} | | |")
     near: dict[str, list[str]] = facts["nearest_words"]  # type: ignore[assignment]

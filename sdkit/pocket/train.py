@@ -76,7 +76,9 @@ def _shard(
                 for p in np.array_split(images, max(1, len(images) // 64))
             ]
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(f".{os.getpid()}.part")  # a kill leaves no half shard, nor do two runs one of both
+        beside = path.with_suffix(
+            f".{os.getpid()}.part"
+        )  # a kill leaves no half shard, nor do two runs one of both
         torch.save({"latents": torch.cat(parts), "masks": torch.from_numpy(masks(scenes))}, beside)
         beside.replace(path)
     kept = torch.load(path, weights_only=True)
@@ -90,7 +92,8 @@ def _words(scene_: Scene, rng: random.Random) -> str:
     if rng.random() < _NOISE_WORDS:
         pieces = text.split()
         pieces.insert(
-            rng.randrange(len(pieces) + 1), "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9)))
+            rng.randrange(len(pieces) + 1),
+            "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))),
         )
         text = " ".join(pieces)
     return text
@@ -102,7 +105,11 @@ def _rate(seen: int, total: int, batch: int) -> float:
 
 
 def loss_of(
-    unet: UNet2DConditionModel, text: Tensor, latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator
+    unet: UNet2DConditionModel,
+    text: Tensor,
+    latents: Tensor,
+    scheduler: DDIMScheduler,
+    generator: torch.Generator,
 ) -> Tensor:
     """Weighted squared error of the predicted velocity ``v = √ᾱ ε - √(1-ᾱ) x0`` (Salimans & Ho, arXiv:2202.00512).
 
@@ -111,8 +118,12 @@ def loss_of(
     """
     batch, device = len(latents), latents.device
     steps = scheduler.config.num_train_timesteps
-    u = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch  # one timestep in each slice
-    bell = 0.5 - torch.sin(torch.asin(1 - 2 * u) / 3)  # density 6t(1-t): shapes are decided at middling noise
+    u = (
+        torch.arange(batch) + torch.rand(batch, generator=generator)
+    ) / batch  # one timestep in each slice
+    bell = 0.5 - torch.sin(
+        torch.asin(1 - 2 * u) / 3
+    )  # density 6t(1-t): shapes are decided at middling noise
     t = (
         (torch.lerp(u, bell, 0.7) * steps)
         .long()
@@ -132,29 +143,48 @@ class Diffusion:
     """Text encoder and UNet in training: weights, their running average, optimizers, and the way to disk and back."""
 
     def __init__(
-        self, preset: Preset, vocabulary: int, folder: Path, device: str, start: StableDiffusionPipeline | None = None
+        self,
+        preset: Preset,
+        vocabulary: int,
+        folder: Path,
+        device: str,
+        start: StableDiffusionPipeline | None = None,
     ) -> None:
         self.preset, self.folder, self.device = preset, folder, device
         self.text = build_text_encoder(preset, vocabulary).to(device)
-        self.unet = build_unet(preset).to(device, memory_format=torch.channels_last)  # a fifth faster on two cores
+        self.unet = build_unet(preset).to(
+            device, memory_format=torch.channels_last
+        )  # a fifth faster on two cores
         if start is not None:
             self.text.load_state_dict(start.text_encoder.state_dict())
             self.unet.load_state_dict(start.unet.state_dict())
         self.watcher = Watcher(self.unet)
         self.both = torch.nn.ModuleDict({"text": self.text, "unet": self.unet})
         self.opts = optimizers(self.text, self.unet, lr=preset.lr)
-        self.ema = EMAModel(self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True)
+        self.ema = EMAModel(
+            self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True
+        )
         self.scheduler, self.loss, self.pull = build_scheduler(), 0.0, 0.0
-        self.seen = load_checkpoint(folder / "diffusion.pt", {"both": self.both, "ema": self.ema}, self.opts)
+        self.seen = load_checkpoint(
+            folder / "diffusion.pt", {"both": self.both, "ema": self.ema}, self.opts
+        )
         self.ema.to(device)
 
     def step(
-        self, ids: Tensor, latents: Tensor, marks: Tensor, masks: Tensor, rate: float, generator: torch.Generator
+        self,
+        ids: Tensor,
+        latents: Tensor,
+        marks: Tensor,
+        masks: Tensor,
+        rate: float,
+        generator: torch.Generator,
     ) -> None:
         """Learn from one batch: token ids `(B, 32)`, latents `(B, C, 16, 16)`, and which token stands for which mask."""
         prepare(self.opts, rate)
         self.watcher.clear()
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"):
+        with torch.autocast(
+            self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"
+        ):
             hidden = self.text(ids.to(self.device)).last_hidden_state
             loss = loss_of(self.unet, hidden, latents.to(self.device), self.scheduler, generator)
             pull = grounding_loss(self.watcher.seen, marks.to(self.device), masks.to(self.device))
@@ -175,9 +205,15 @@ class Diffusion:
 
     def save(self) -> None:
         """Write a checkpoint and one line of the curve."""
-        save_checkpoint(self.folder / "diffusion.pt", {"both": self.both, "ema": self.ema}, self.opts, self.seen)
+        save_checkpoint(
+            self.folder / "diffusion.pt", {"both": self.both, "ema": self.ema}, self.opts, self.seen
+        )
         with (self.folder / "curve.jsonl").open("a") as log:
-            facts = {"seen": self.seen, "loss": round(self.loss, 5), "grounding": round(self.pull, 5)}
+            facts = {
+                "seen": self.seen,
+                "loss": round(self.loss, 5),
+                "grounding": round(self.pull, 5),
+            }
             log.write(json.dumps(facts | {"time": round(time.time())}) + "\n")
 
     @contextmanager
@@ -214,19 +250,27 @@ def train_diffusion(
     kept = moments(total, preset.history) if preset.history else ()
     skipped = preset.shards // 2 if start is not None else 0
     saved = sampled = time.monotonic()
-    bar = tqdm(total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10)
+    bar = tqdm(
+        total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10
+    )
     while run.seen < total:
         place, done = divmod(run.seen // preset.batch, preset.shard // preset.batch)
         epoch, shard = divmod(place, preset.shards - skipped)
         numbers = np.arange(skipped, preset.shards)
-        number = int((np.random.default_rng([seed, epoch]).permutation(numbers) if epoch else numbers)[shard])
+        number = int(
+            (np.random.default_rng([seed, epoch]).permutation(numbers) if epoch else numbers)[shard]
+        )
         latents, masks_, scenes = _shard(preset, number, vae, folder, device)
         order = batches(preset.shard, preset.batch, np.random.default_rng([seed, place]))
         for index in islice(order, done, None):
-            rng = random.Random(f"{seed}-{run.seen}")  # of this step alone: a run that was killed repeats it exactly
+            rng = random.Random(
+                f"{seed}-{run.seen}"
+            )  # of this step alone: a run that was killed repeats it exactly
             generator = torch.Generator().manual_seed(rng.getrandbits(48))
             words = [_words(scenes[i], rng) for i in index]
-            ids = tokenizer(words, padding="max_length", truncation=True, return_tensors="pt").input_ids
+            ids = tokenizer(
+                words, padding="max_length", truncation=True, return_tensors="pt"
+            ).input_ids
             marks = mark([scenes[i] for i in index], ids)
             rate = preset.lr * _rate(run.seen, total, preset.batch)
             run.step(ids, latents[index], marks, masks_[index], rate, generator)
@@ -241,7 +285,9 @@ def train_diffusion(
         if time.monotonic() - sampled > _SHOW:
             sampled = time.monotonic()
             with run.averaged():
-                _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(folder / f"samples-{run.seen:08d}.png")
+                _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
+                    folder / f"samples-{run.seen:08d}.png"
+                )
     bar.close()
     run.ema.copy_to(run.both.parameters())
     run.unet.set_attn_processor(AttnProcessor2_0())
@@ -267,7 +313,9 @@ def assemble(
 def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(n) for n in range(len(_SAMPLES))]
-    images = pipe(list(_SAMPLES), num_inference_steps=20, guidance_scale=5.0, generator=generators).images
+    images = pipe(
+        list(_SAMPLES), num_inference_steps=20, guidance_scale=5.0, generator=generators
+    ).images
     side, columns = images[0].width, 4
     sheet = Image.new("RGB", (columns * side, side * -(-len(images) // columns)))
     for n, image in enumerate(images):
@@ -275,7 +323,9 @@ def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
     return sheet.resize((sheet.width * 3, sheet.height * 3), Image.Resampling.LANCZOS)
 
 
-def _tokenizer(preset: Preset, folder: Path, start: StableDiffusionPipeline | None) -> CLIPTokenizer:
+def _tokenizer(
+    preset: Preset, folder: Path, start: StableDiffusionPipeline | None
+) -> CLIPTokenizer:
     """The tokenizer of a run: kept in its folder, because weights mean nothing with any other."""
     if not folder.exists():
         (start.tokenizer if start is not None else build_tokenizer(preset)).save_pretrained(folder)
@@ -289,7 +339,9 @@ def export(pipe: StableDiffusionPipeline, preset: Preset, folder: Path) -> None:
     pipe.to(dtype=torch.float32)
     # transformers reads weights in the precision that this file names, diffusers in single: they must agree
     config = folder / "text_encoder" / "config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+    config.write_text(
+        json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n"
+    )
     for config in folder.glob("*/config.json"):  # where a part was loaded from is nobody's business
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
         config.write_text(json.dumps(kept, indent=2) + "\n")
@@ -303,10 +355,15 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.train", description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="cpu")
     parser.add_argument(
-        "--folder", type=Path, default=Path("pocket-run"), help="checkpoints, cached latents, samples and the result"
+        "--folder",
+        type=Path,
+        default=Path("pocket-run"),
+        help="checkpoints, cached latents, samples and the result",
     )
     parser.add_argument(
-        "--samples", type=int, help="train text encoder and UNet on this many scenes (default: the preset's)"
+        "--samples",
+        type=int,
+        help="train text encoder and UNet on this many scenes (default: the preset's)",
     )
     parser.add_argument(
         "--start",
@@ -318,14 +375,25 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     preset, folder = PRESETS[options.preset], options.folder / options.preset
     began = time.time()
-    start = StableDiffusionPipeline.from_pretrained(options.start, dtype=torch.float32) if options.start else None
+    start = (
+        StableDiffusionPipeline.from_pretrained(options.start, dtype=torch.float32)
+        if options.start
+        else None
+    )
     if start is None:
         vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
     else:
         vae = start.vae.to(options.device).requires_grad_(False)
     tokenizer = _tokenizer(preset, folder / "tokenizer", start)
     text, unet = train_diffusion(
-        preset, folder, vae, tokenizer, device=options.device, seed=options.seed, total=options.samples, start=start
+        preset,
+        folder,
+        vae,
+        tokenizer,
+        device=options.device,
+        seed=options.seed,
+        total=options.samples,
+        start=start,
     )
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
     _sheet(pipe).save(folder / "samples-final.png")

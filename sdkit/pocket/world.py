@@ -102,13 +102,17 @@ def _kind(row: str) -> Kind:
     return Kind(name.replace("_", " "), plural.replace("_", " "), glyph, home, tint == ["t"])
 
 
-WORLD: tuple[Kind, ...] = tuple(_kind(row) for line in _TABLE.split("\n") if line for row in line.split("|"))
+WORLD: tuple[Kind, ...] = tuple(
+    _kind(row) for line in _TABLE.split("\n") if line for row in line.split("|")
+)
 
 
 def objects(count: int) -> tuple[Kind, ...]:
     """The first `count` kinds of object, which is what a preset of that size learns."""
     if not 1 <= count <= len(WORLD):
-        raise ValueError(f"{count} objects were asked for; the world holds {len(WORLD)}: choose 1 to {len(WORLD)}.")
+        raise ValueError(
+            f"{count} objects were asked for; the world holds {len(WORLD)}: choose 1 to {len(WORLD)}."
+        )
     return WORLD[:count]
 
 
@@ -147,14 +151,23 @@ STYLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("watercolor", "watercolour", "watercolor painting"),
     ),
     "oil painting": (("oil painting", "oil on canvas", "in oil"), ("oil painting", "painting")),
-    "pixel art": (("pixel art", "8-bit", "in pixel art style", "pixelated"), ("pixel art", "pixel art picture")),
-    "pop art": (("pop art", "comic style", "in pop art style", "comic"), ("pop art picture", "comic", "pop art")),
+    "pixel art": (
+        ("pixel art", "8-bit", "in pixel art style", "pixelated"),
+        ("pixel art", "pixel art picture"),
+    ),
+    "pop art": (
+        ("pop art", "comic style", "in pop art style", "comic"),
+        ("pop art picture", "comic", "pop art"),
+    ),
     "neon": (("neon", "neon lights", "neon sign", "glowing neon"), ("neon sign", "neon picture")),
     "stained glass": (
         ("stained glass", "stained glass window", "in stained glass"),
         ("stained glass window", "stained glass"),
     ),
-    "blueprint": (("blueprint", "technical drawing", "as a blueprint"), ("blueprint", "technical drawing")),
+    "blueprint": (
+        ("blueprint", "technical drawing", "as a blueprint"),
+        ("blueprint", "technical drawing"),
+    ),
 }
 # the same objects by another hand (`training/art.py` says whose), written like a style; the first Pocket knows none
 HANDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -168,9 +181,20 @@ RELATIONS: dict[str, tuple[str, ...]] = {
     "above": ("above", "over", "on top of"),
     "below": ("below", "under", "beneath", "underneath"),
 }
-_SIZES = {"small": ("small", "tiny", "little"), "normal": ("",), "big": ("big", "large", "huge", "giant")}
+_SIZES = {
+    "small": ("small", "tiny", "little"),
+    "normal": ("",),
+    "big": ("big", "large", "huge", "giant"),
+}
 _NUMBERS = {2: ("two", "2"), 3: ("three", "3"), 4: ("four", "4")}
-_PRAISE = ("cute", "beautiful", "lovely", "nice", "colorful", "simple")  # words that people add and that change nothing
+_PRAISE = (
+    "cute",
+    "beautiful",
+    "lovely",
+    "nice",
+    "colorful",
+    "simple",
+)  # words that people add and that change nothing
 
 
 @dataclass(frozen=True)
@@ -291,7 +315,9 @@ def random_scene(
         hand = hands[0]
         if len(hands) > 1 and style == "plain" and rng.random() < 0.3:
             hand = style = rng.choice(hands[1:])
-        pairs = [(k.name, style) for k in chosen] + ([(chosen[0].name, chosen[1].name)] if what == "pair" else [])
+        pairs = [(k.name, style) for k in chosen] + (
+            [(chosen[0].name, chosen[1].name)] if what == "pair" else []
+        )
         if not training or not any(held_out(a, b) for a, b in pairs):
             break
     variant = rng.randrange(1 << 16)
@@ -312,12 +338,18 @@ def random_scene(
         return Scene(items, background, style, variant=variant, hand=hand)
     size = rng.choices(("normal", "small", "big"), (0.8, 0.1, 0.1))[0]
     flip = rng.random() < 0.03
-    item = _place(kind, _SLOTS[1][0], rng, scale=_SCALE[size], colour=colour, flip=flip, loose=loose)
+    item = _place(
+        kind, _SLOTS[1][0], rng, scale=_SCALE[size], colour=colour, flip=flip, loose=loose
+    )
     return Scene((item,), background, style, size=size, variant=variant, hand=hand)
 
 
 def _article(phrase: str) -> str:
-    return f"an {phrase}" if phrase[0] in "aeiou" and not phrase.startswith(("uni", "ufo")) else f"a {phrase}"
+    return (
+        f"an {phrase}"
+        if phrase[0] in "aeiou" and not phrase.startswith(("uni", "ufo"))
+        else f"a {phrase}"
+    )
 
 
 def _noun(item: Item, rng: Random, *, size: str = "normal", article: bool = True) -> str:
@@ -345,7 +377,8 @@ def backdrop(scene: Scene, rng: Random) -> str:
         return rng.choice(PLACES[scene.background])
     name = "grey" if scene.background == "gray" and rng.random() < 0.4 else scene.background
     form = rng.choices(
-        ("on {a} background", "in front of {a} background", "on {a}", "with {a} background"), (6, 1, 1, 2)
+        ("on {a} background", "in front of {a} background", "on {a}", "with {a} background"),
+        (6, 1, 1, 2),
     )[0]
     return form.format(a=_article(name) if "background" in form else name)
 

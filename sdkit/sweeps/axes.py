@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Final
 
 from sdkit.errors import InvalidSettings
@@ -55,7 +56,9 @@ class SearchReplace:
     def _edit(self, word: str) -> Callable[[str], str]:
         def edit(text: str) -> str:
             if self.search not in text:
-                raise InvalidSettings(f"{self.search!r} is not in {text!r}, so it cannot be replaced there.")
+                raise InvalidSettings(
+                    f"{self.search!r} is not in {text!r}, so it cannot be replaced there."
+                )
             return text.replace(self.search, word)
 
         return edit
@@ -84,9 +87,17 @@ class PromptMatrix:
     def options(self) -> list[Option]:
         """Label and change of each option."""
         if isinstance(self.phrases, str) or not 1 <= len(self.phrases) <= _MOST_PHRASES:
-            raise InvalidSettings(f"PromptMatrix needs a list of 1 to {_MOST_PHRASES} phrases, such as ['at night'].")
-        subsets = [[p for n, p in enumerate(self.phrases) if bits >> n & 1] for bits in range(2 ** len(self.phrases))]
-        return [(" + ".join(s) or "alone", lambda text, s=s: self.joiner.join([text, *s])) for s in subsets]  # type: ignore[misc]
+            raise InvalidSettings(
+                f"PromptMatrix needs a list of 1 to {_MOST_PHRASES} phrases, such as ['at night']."
+            )
+        subsets = [
+            [p for n, p in enumerate(self.phrases) if bits >> n & 1]
+            for bits in range(2 ** len(self.phrases))
+        ]
+        return [(" + ".join(some) or "alone", partial(self._with, some)) for some in subsets]
+
+    def _with(self, phrases: list[str], text: str) -> str:
+        return self.joiner.join([text, *phrases])
 
 
 class Wildcards:
@@ -107,7 +118,11 @@ class Wildcards:
 
     def __init__(self, template: str, **words: Sequence[str]) -> None:
         names = list(dict.fromkeys(re.findall(r"\{(\w+)\}", template)))
-        if set(names) != set(words) or not names or any(isinstance(w, str) or not w for w in words.values()):
+        if (
+            set(names) != set(words)
+            or not names
+            or any(isinstance(w, str) or not w for w in words.values())
+        ):
             given = ", ".join(words) or "nothing"
             raise InvalidSettings(
                 f"The template {template!r} has the gaps {', '.join(names) or 'none'} and lists for {given}; give one list of words for each gap."
@@ -116,7 +131,10 @@ class Wildcards:
 
     def options(self) -> list[Option]:
         """Label and change of each option."""
-        return [self._option(chosen) for chosen in itertools.product(*(self.words[n] for n in self.names))]
+        return [
+            self._option(chosen)
+            for chosen in itertools.product(*(self.words[n] for n in self.names))
+        ]
 
     def _option(self, chosen: tuple[str, ...]) -> Option:
         fill = dict(zip(self.names, chosen, strict=True))
@@ -149,7 +167,9 @@ class Axis:
     def apply(self, index: int, settings: Settings) -> Settings:
         """Change settings by one option."""
         for field, value in self.changes[index]:
-            settings = settings.replace(**{field: value(getattr(settings, field)) if callable(value) else value})
+            settings = settings.replace(
+                **{field: value(getattr(settings, field)) if callable(value) else value}
+            )
         return settings
 
 
@@ -172,16 +192,23 @@ def axis(name: str, given: Mapping[str, Any] | None) -> Axis:
     if given is None:
         return Axis("", ("",), ((),))
     if not isinstance(given, Mapping) or not given:
-        raise InvalidSettings(f'{name} is {given!r}; give a dictionary such as {{"guidance_scale": [2, 4, 8]}}.')
+        raise InvalidSettings(
+            f'{name} is {given!r}; give a dictionary such as {{"guidance_scale": [2, 4, 8]}}.'
+        )
     columns = [_column(name, field, values) for field, values in given.items()]
     if len({len(c) for c in columns}) > 1:
         told = ", ".join(f"{field} has {len(c)}" for field, c in zip(given, columns, strict=True))
-        raise InvalidSettings(f"Fields on one axis change together, and on {name} {told}; give lists of one length.")
+        raise InvalidSettings(
+            f"Fields on one axis change together, and on {name} {told}; give lists of one length."
+        )
     options = list(zip(*columns, strict=True))
     return Axis(
         title=", ".join(field.replace("_", " ") for field in given),
         labels=tuple(", ".join(label for label, _ in option) for option in options),
-        changes=tuple(tuple((f, value) for f, (_, value) in zip(given, option, strict=True)) for option in options),
+        changes=tuple(
+            tuple((f, value) for f, (_, value) in zip(given, option, strict=True))
+            for option in options
+        ),
     )
 
 
@@ -195,7 +222,11 @@ def _column(name: str, field: str, values: Any) -> list[tuple[str, Any]]:
                 f"{field} on {name} is no text; {type(values).__name__} varies {' or '.join(_TEXTS)}."
             )
         return list(values.options())
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable) or not (listed := list(values)):
+    if (
+        isinstance(values, (str, bytes))
+        or not isinstance(values, Iterable)
+        or not (listed := list(values))
+    ):
         raise InvalidSettings(f"{field} on {name} is {values!r}; give a list of one value or more.")
     return [(_label(v), v) for v in listed]
 

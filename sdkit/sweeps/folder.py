@@ -47,21 +47,30 @@ class SweepFolder:
         If the folder holds another sweep or other files, or cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], axes: Sequence[Axis], wanted: Mapping[Index, Settings]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], axes: Sequence[Axis], wanted: Mapping[Index, Settings]
+    ) -> None:
         self.path, self.wanted = path_of(path), wanted
         book = self.path / _NAME
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             strangers = contents(self.path)
         except OSError as error:
-            raise CannotSave(f"cannot use the folder '{path}': {error.strerror}; choose another") from error
+            raise CannotSave(
+                f"cannot use the folder '{path}': {error.strerror}; choose another"
+            ) from error
         if book.exists():
             self._refuse_another(book)
         elif strangers:
-            raise CannotSave(f"'{path}' holds other files ('{strangers[0].name}' …); give an empty or a new folder")
+            raise CannotSave(
+                f"'{path}' holds other files ('{strangers[0].name}' …); give an empty or a new folder"
+            )
         else:
             cells = {_key(i): s.to_dict() for i, s in wanted.items()}
-            about = {"axes": [{"title": a.title, "labels": a.labels} for a in axes if a.title], "cells": cells}
+            about = {
+                "axes": [{"title": a.title, "labels": a.labels} for a in axes if a.title],
+                "cells": cells,
+            }
             with replacing(book) as temporary:
                 temporary.write_text(json.dumps(about, indent=1), encoding="utf-8")
 
@@ -70,7 +79,9 @@ class SweepFolder:
         try:
             about = json.loads(book.read_text(encoding="utf-8"))
             there = dict(about["cells"])
-            same = there.keys() == wanted.keys() and all(_same(there[key], s) for key, s in wanted.items())
+            same = there.keys() == wanted.keys() and all(
+                _same(there[key], s) for key, s in wanted.items()
+            )
             told = " by ".join(a["title"] for a in about["axes"])
         except (OSError, ValueError, KeyError, TypeError):
             raise CannotSave(f"'{book}' is damaged; give an empty or a new folder") from None

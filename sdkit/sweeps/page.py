@@ -84,9 +84,17 @@ def page(title: str, axes: Sequence[Axis], cells: Mapping[Index, Result]) -> str
 def _table(axes: Sequence[Axis], cells: Mapping[Index, Result], z: int) -> str:
     x, y, deep = axes
     heading = f"<h2>{escape(deep.title)}: {escape(deep.labels[z])}</h2>" if deep.title else ""
-    titles = [escape(t) for t in (f"{x.title} →" if x.title else "", f"{y.title} ↓" if y.title else "") if t]
+    titles = [
+        escape(t)
+        for t in (f"{x.title} →" if x.title else "", f"{y.title} ↓" if y.title else "")
+        if t
+    ]
     corner = "<td></td>" if y.title else ""
-    head = f"<tr>{corner}{''.join(f'<th scope=col>{escape(label)}</th>' for label in x.labels)}</tr>" if x.title else ""
+    head = (
+        f"<tr>{corner}{''.join(f'<th scope=col>{escape(label)}</th>' for label in x.labels)}</tr>"
+        if x.title
+        else ""
+    )
     rows = ""
     for j, label in enumerate(y.labels):
         name = f"<th scope=row>{escape(label)}</th>" if y.title else ""

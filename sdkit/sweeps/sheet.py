@@ -32,7 +32,12 @@ def cell_for(axes: Sequence[Axis], width: int) -> int:
     """Side of a cell for a sheet of at most this width, 64 to 256 pixels."""
     sides = range(_LARGEST, _SMALLEST, -1)
     return next(
-        (s for s in sides if _margin(*_lettered(axes, s), s) + len(axes[0]) * (s + _GAP) - _GAP <= width), _SMALLEST
+        (
+            s
+            for s in sides
+            if _margin(*_lettered(axes, s), s) + len(axes[0]) * (s + _GAP) - _GAP <= width
+        ),
+        _SMALLEST,
     )
 
 
@@ -60,7 +65,9 @@ def draw(axes: Sequence[Axis], pictures: Mapping[Index, Image.Image], cell: int)
     labels = [_wrap(label, font, width) for label in axes[0].labels]
     head = round(line * ((1 + max(map(len, labels))) if axes[0].title else 0)) + _GAP
     block = round(line * (2 if axes[2].title else 0)) + head + len(axes[1]) * (height + _GAP)
-    sheet = Image.new("RGB", (left + len(axes[0]) * (width + _GAP) - _GAP, block * len(axes[2]) - _GAP), "white")
+    sheet = Image.new(
+        "RGB", (left + len(axes[0]) * (width + _GAP) - _GAP, block * len(axes[2]) - _GAP), "white"
+    )
     pen = ImageDraw.Draw(sheet)
     for z, name in enumerate(axes[2].labels):
         top = z * block
@@ -70,12 +77,31 @@ def draw(axes: Sequence[Axis], pictures: Mapping[Index, Image.Image], cell: int)
         if axes[0].title:
             pen.text((left, top), axes[0].title, fill=_PALE, font=font)
             for x, lines in enumerate(labels):
-                _write(pen, lines, (left + x * (width + _GAP) + width / 2, top + head - _GAP), font, "md")
+                _write(
+                    pen,
+                    lines,
+                    (left + x * (width + _GAP) + width / 2, top + head - _GAP),
+                    font,
+                    "md",
+                )
         if axes[1].title:
-            _write(pen, _wrap(axes[1].title, font, left - _GAP), (left - _GAP, top + head - _GAP), font, "rd", _PALE)
+            _write(
+                pen,
+                _wrap(axes[1].title, font, left - _GAP),
+                (left - _GAP, top + head - _GAP),
+                font,
+                "rd",
+                _PALE,
+            )
         for y, name_of_row in enumerate(axes[1].labels):
             row = top + head + y * (height + _GAP)
-            _write(pen, _wrap(name_of_row, font, left - _GAP), (left - _GAP, row + height / 2), font, "rm")
+            _write(
+                pen,
+                _wrap(name_of_row, font, left - _GAP),
+                (left - _GAP, row + height / 2),
+                font,
+                "rm",
+            )
             for x in range(len(axes[0])):
                 place = (left + x * (width + _GAP), row)
                 _paste(sheet, pen, pictures.get((x, y, z)), (*place, width, height))
@@ -84,8 +110,13 @@ def draw(axes: Sequence[Axis], pictures: Mapping[Index, Image.Image], cell: int)
 
 def _lettered(axes: Sequence[Axis], cell: int) -> tuple[ImageFont.FreeTypeFont, Sequence[Axis]]:
     """A font that suits the cell and shows what the axes say, and the axes spelled with it."""
-    letters = lettering((text for a in axes for text in (a.title, *a.labels, "…")), max(13, cell // 10))
-    spelled = [replace(a, title=letters.spell(a.title), labels=tuple(map(letters.spell, a.labels))) for a in axes]
+    letters = lettering(
+        (text for a in axes for text in (a.title, *a.labels, "…")), max(13, cell // 10)
+    )
+    spelled = [
+        replace(a, title=letters.spell(a.title), labels=tuple(map(letters.spell, a.labels)))
+        for a in axes
+    ]
     return letters.font, spelled
 
 
@@ -105,7 +136,9 @@ def _shape(pictures: Mapping[Index, Image.Image], cell: int) -> tuple[int, int]:
     return max(1, wide), max(1, tall)
 
 
-def _paste(sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image | None, box: tuple[int, ...]) -> None:
+def _paste(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Image.Image | None, box: tuple[int, ...]
+) -> None:
     left, top, width, height = box
     if picture is None:
         pen.rectangle((left, top, left + width - 1, top + height - 1), fill=_EMPTY)

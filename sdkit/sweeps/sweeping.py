@@ -65,7 +65,9 @@ class Sweep:
         The results that were made, of one picture each, by (x, y, z) index.
     """
 
-    def __init__(self, axes: Sequence[Axis], wanted: Mapping[Index, Settings], notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self, axes: Sequence[Axis], wanted: Mapping[Index, Settings], notes: Sequence[str] = ()
+    ) -> None:
         self.axes, self.wanted, self.notes = tuple(axes), dict(wanted), list(notes)
         self.cells: dict[Index, Result] = {}
 
@@ -100,15 +102,15 @@ class Sweep:
             raise IndexError(f"a sweep has 3 axes, not {len(given)}")
         x, y, z = (range(n)[i] for n, i in zip(self.shape, (*given, 0, 0), strict=False))
         if (x, y, z) not in self.cells:
-            raise InvalidSettings(f"The cell {given} was not made, because the sweep was stopped; run it again.")
+            raise InvalidSettings(
+                f"The cell {given} was not made, because the sweep was stopped; run it again."
+            )
         return self.cells[x, y, z]
 
     def __repr__(self) -> str:
         """Describe the sweep: ``<Sweep of 15 cells: guidance scale by seed>``."""
         titles = " by ".join(a.title for a in self.axes if a.title) or "one cell"
-        return (
-            f"<Sweep of {len(self.wanted)} cells: {titles}{f', {len(self.missing)} not made' if self.missing else ''}>"
-        )
+        return f"<Sweep of {len(self.wanted)} cells: {titles}{f', {len(self.missing)} not made' if self.missing else ''}>"
 
     def sheet(self, cell: int | None = None) -> Image.Image:
         """Return all cells on one labelled sheet.
@@ -142,13 +144,19 @@ class Sweep:
         path = path_of(path)
         kind = FORMATS.get(path.suffix.lower())
         if kind is None and path.suffix.lower() != ".html":
-            raise CannotSave(f"cannot save '{path.name}': the name must end in .png, .jpg, .webp or .html")
+            raise CannotSave(
+                f"cannot save '{path.name}': the name must end in .png, .jpg, .webp or .html"
+            )
         with replacing(path) as temporary:
             if kind is None:
                 temporary.write_text(page(self._title(), self.axes, self.cells), encoding="utf-8")
             else:
                 first = next(iter(self.wanted.values()))
-                told = {"Sheet": json.dumps([{"title": a.title, "labels": a.labels} for a in self.axes if a.title])}
+                told = {
+                    "Sheet": json.dumps(
+                        [{"title": a.title, "labels": a.labels} for a in self.axes if a.title]
+                    )
+                }
                 try:
                     write_picture(self.sheet(cell), temporary, kind, **carried(kind, first, told))
                 except ValueError as error:  # Pillow's way to say that this is too much for JPEG
@@ -174,7 +182,9 @@ class Sweep:
 
     def _title(self) -> str:
         prompts = list(dict.fromkeys(s.prompt for s in self.wanted.values()))
-        return prompts[0] if len(prompts) == 1 else " by ".join(a.title for a in self.axes if a.title)
+        return (
+            prompts[0] if len(prompts) == 1 else " by ".join(a.title for a in self.axes if a.title)
+        )
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         """Show the sheet in a notebook."""
@@ -288,15 +298,23 @@ def _wanted(
     """Complete settings of every cell, row by row."""
     count = len(axes[0]) * len(axes[1]) * len(axes[2])
     if count > _MOST:
-        raise InvalidSettings(f"This sweep has {count} cells; {_MOST} is the most, so shorten an axis.")
-    fields = [f for a in axes for f, value in (a.changes[0] if a.changes else ()) if not callable(value)]
+        raise InvalidSettings(
+            f"This sweep has {count} cells; {_MOST} is the most, so shorten an axis."
+        )
+    fields = [
+        f for a in axes for f, value in (a.changes[0] if a.changes else ()) if not callable(value)
+    ]
     if twice := next((f for f in fields if fields.count(f) > 1), None):
-        raise InvalidSettings(f"{twice} stands on two axes, so one would undo the other; leave it on one.")
+        raise InvalidSettings(
+            f"{twice} stands on two axes, so one would undo the other; leave it on one."
+        )
     base = settings.settings if isinstance(settings, Result) else settings
     if isinstance(base, str):
         base = Settings(prompt=base)
     if not isinstance(base, Settings):
-        raise InvalidSettings(f"settings is a {type(settings).__name__}; give words, Settings or a Result.")
+        raise InvalidSettings(
+            f"settings is a {type(settings).__name__}; give words, Settings or a Result."
+        )
     base = base.replace(**changes)
     cells: dict[Index, Settings] = {}
     for k, j, i in itertools.product(*(range(len(a)) for a in reversed(axes))):
@@ -326,7 +344,18 @@ def _groups(pipe: Any, todo: Mapping[Settings, Any], size: int) -> list[list[Set
 def _here(pipe: Any, groups: Sequence[Sequence[Settings]], image: Any, mask: Any, on_step: OnStep | None) -> Iterator[tuple[int, Result]]:  # fmt: skip
     """Make the groups one after the other with this pipeline."""
     for number, group in enumerate(groups):
-        yield number, make(pipe, group, image=image, mask=mask, on_step=on_step, progress=False, size=len(group))
+        yield (
+            number,
+            make(
+                pipe,
+                group,
+                image=image,
+                mask=mask,
+                on_step=on_step,
+                progress=False,
+                size=len(group),
+            ),
+        )
 
 
 def _collect(
@@ -343,7 +372,9 @@ def _collect(
     from tqdm.auto import tqdm
 
     unsaved: list[CannotSave] = []
-    with tqdm(total=len(grid.wanted), initial=len(grid), unit="cell", leave=False, disable=not progress) as bar:
+    with tqdm(
+        total=len(grid.wanted), initial=len(grid), unit="cell", leave=False, disable=not progress
+    ) as bar:
         try:
             for number, result in made:
                 for settings, one in zip(groups[number], result, strict=True):
@@ -356,7 +387,10 @@ def _collect(
                     on_cell(len(grid), len(grid.wanted))
         except (Cancelled, KeyboardInterrupt):
             again = ", or run it again with the same folder to go on" if place else ""
-            _tell(grid, f"Stopped after {len(grid)} of {len(grid.wanted)} cells; they are in the sweep{again}.")
+            _tell(
+                grid,
+                f"Stopped after {len(grid)} of {len(grid.wanted)} cells; they are in the sweep{again}.",
+            )
         finally:
             made.close()  # type: ignore[attr-defined]  # a generator: workers are told to stop
     if unsaved and place is not None:

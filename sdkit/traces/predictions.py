@@ -33,7 +33,12 @@ if TYPE_CHECKING:
 
 __all__ = ["clean", "kind_of", "level", "noise"]
 
-_KINDS = {"epsilon": "epsilon", "v_prediction": "v_prediction", "flow_prediction": "flow", "sample": "sample"}
+_KINDS = {
+    "epsilon": "epsilon",
+    "v_prediction": "v_prediction",
+    "flow_prediction": "flow",
+    "sample": "sample",
+}
 
 
 def kind_of(scheduler: Any) -> str:
@@ -48,7 +53,9 @@ def kind_of(scheduler: Any) -> str:
         return "flow"
     named = scheduler.config.get("prediction_type", "epsilon")
     if named not in _KINDS:
-        raise InvalidSettings(f"The prediction type {named!r} has no formula here; known are {', '.join(_KINDS)}.")
+        raise InvalidSettings(
+            f"The prediction type {named!r} has no formula here; known are {', '.join(_KINDS)}."
+        )
     return _KINDS[named]
 
 

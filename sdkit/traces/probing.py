@@ -18,7 +18,9 @@ __all__ = ["around"]
 
 
 @contextmanager
-def around(pipe: Any, network: Callable[..., Any], step: Callable[..., Any] | None = None) -> Iterator[None]:
+def around(
+    pipe: Any, network: Callable[..., Any], step: Callable[..., Any] | None = None
+) -> Iterator[None]:
     """Call functions of your own in place of the network and of ``scheduler.step``.
 
     Parameters

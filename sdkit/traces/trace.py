@@ -45,7 +45,9 @@ def parts(keep: bool | str | Iterable[str]) -> tuple[str, ...]:
     names = {keep} if isinstance(keep, str) else set(keep)
     if not names or not names <= set(PARTS):
         wrong = ", ".join(repr(n) for n in sorted(names - set(PARTS), key=str)) or "nothing"
-        raise InvalidSettings(f"A trace cannot keep {wrong}; choose from {', '.join(PARTS)}, or True for all of them.")
+        raise InvalidSettings(
+            f"A trace cannot keep {wrong}; choose from {', '.join(PARTS)}, or True for all of them."
+        )
     return tuple(p for p in PARTS if p in names)
 
 
@@ -128,7 +130,9 @@ class Trace:
 
     def scaled(self) -> NDArray[np.float32]:
         """The latents with the variance the model was trained at, whatever the solver's convention; ``(S + 1, C, h, w)``."""
-        r = np.append(np.hypot(self.alphas, self.sigmas), 1.0)  # no noise is left after the last step
+        r = np.append(
+            np.hypot(self.alphas, self.sigmas), 1.0
+        )  # no noise is left after the last step
         latents = self._part("latents").astype(np.float32)
         return latents / r.astype(np.float32).reshape(-1, *(1,) * (latents.ndim - 1))
 
@@ -190,7 +194,11 @@ class Trace:
         array: Half | None = getattr(self, name) if name in PARTS else None
         if array is not None:
             return array
-        if name == "unconditional" and self.conditional is not None and self.conditional is self.guided:
+        if (
+            name == "unconditional"
+            and self.conditional is not None
+            and self.conditional is self.guided
+        ):
             raise InvalidSettings(
                 "This run had no guidance (guidance_scale 1), so there is no unconditional prediction."
             )
@@ -205,4 +213,6 @@ class Trace:
         """Apply `clean` or `noise` step by step, in float32."""
         x = self._part("latents").astype(np.float32)
         steps = zip(prediction.astype(np.float32), x[:-1], self.alphas, self.sigmas, strict=True)
-        return np.stack([formula(self.kind, p, noisy, float(a), float(s)) for p, noisy, a, s in steps])
+        return np.stack(
+            [formula(self.kind, p, noisy, float(a), float(s)) for p, noisy, a, s in steps]
+        )

@@ -52,7 +52,9 @@ class Recorder:
     def _start(self, kind: str) -> None:
         self._kind = kind
         self._levels: list[tuple[float, float, float]] = []  # timestep, alpha, sigma
-        self._kept: dict[str, list[torch.Tensor]] = {name: [] for name in self.keep}  # each (B, C, h, w)
+        self._kept: dict[str, list[torch.Tensor]] = {
+            name: [] for name in self.keep
+        }  # each (B, C, h, w)
         self._final: torch.Tensor | None = None
 
     @property
@@ -62,20 +64,32 @@ class Recorder:
             return []
         timesteps, alphas, sigmas = np.array(self._levels, dtype=np.float64).T
         end = {"latents": [self._half(self._final)]} if "latents" in self.keep else {}
-        stacked = {name: torch.stack(steps + end.get(name, [])) for name, steps in self._kept.items() if steps}
+        stacked = {
+            name: torch.stack(steps + end.get(name, []))
+            for name, steps in self._kept.items()
+            if steps
+        }
         count = len(self._final)
         settings = list(self.settings) if len(self.settings) == count else [None] * count
         beyond = float(family_of(self.pipe).extrapolates)
         return [
             Trace(
-                self._kind, timesteps, alphas, sigmas, settings=settings[i], beyond=beyond, **self._picture(stacked, i)
+                self._kind,
+                timesteps,
+                alphas,
+                sigmas,
+                settings=settings[i],
+                beyond=beyond,
+                **self._picture(stacked, i),
             )
             for i in range(count)
         ]
 
     def _picture(self, stacked: dict[str, torch.Tensor], i: int) -> dict[str, Any]:
         """The arrays of one picture, apart from those of its neighbours, so that they can be forgotten alone."""
-        arrays = {name: np.ascontiguousarray(tensor[:, i].numpy()) for name, tensor in stacked.items()}
+        arrays = {
+            name: np.ascontiguousarray(tensor[:, i].numpy()) for name, tensor in stacked.items()
+        }
         if (
             "unconditional" in self.keep
             and "unconditional" not in arrays
@@ -95,9 +109,13 @@ class Recorder:
         """Take down one step, then let the scheduler make it."""
         given = inspect.signature(own).bind(*args, **kwargs).arguments
         whole, timestep, x = (given[name] for name in ("model_output", "timestep", "sample"))
-        said = whole if whole.shape == x.shape else _like(whole, x)  # DeepFloyd's solver is handed a variance beside it
+        said = (
+            whole if whole.shape == x.shape else _like(whole, x)
+        )  # DeepFloyd's solver is handed a variance beside it
         prediction = whole if said is None else said
-        if scheduler.timesteps is not self._schedule:  # set_timesteps made a new tensor: a new run begins
+        if (
+            scheduler.timesteps is not self._schedule
+        ):  # set_timesteps made a new tensor: a new run begins
             self._schedule = scheduler.timesteps
             self._start(kind_of(scheduler))
         alpha, sigma = level(scheduler, _moment(timestep))
@@ -170,7 +188,9 @@ def record_trace(
         pipe.set_progress_bar_config(**bar)
 
 
-def trace_cost(pipe: Any, settings: Settings | Sequence[Settings], keep: bool | str | Iterable[str] = True) -> int:
+def trace_cost(
+    pipe: Any, settings: Settings | Sequence[Settings], keep: bool | str | Iterable[str] = True
+) -> int:
     """Bytes that traces of these pictures will keep, before anything runs.
 
     Parameters
@@ -199,8 +219,12 @@ def trace_cost(pipe: Any, settings: Settings | Sequence[Settings], keep: bool | 
         if s.scheduler is not None:
             steps = SOLVERS[s.scheduler].calls * steps + SOLVERS[s.scheduler].first
         arrays = len(names)
-        if (s.guidance_scale or 0) <= 1:  # nothing unconditional, and the conditional prediction is the guided one
-            arrays -= ("unconditional" in names) + ({"unconditional", "conditional", "guided"} <= set(names))
+        if (
+            s.guidance_scale or 0
+        ) <= 1:  # nothing unconditional, and the conditional prediction is the guided one
+            arrays -= ("unconditional" in names) + (
+                {"unconditional", "conditional", "guided"} <= set(names)
+            )
         cost += 2 * values * (arrays * steps + ("latents" in names))
     return cost
 
@@ -239,13 +263,17 @@ def _halves(
 
 def _moment(timestep: Any) -> Any:
     """One timestep for all pictures of a batch."""
-    return timestep.flatten()[0] if isinstance(timestep, torch.Tensor) and timestep.ndim else timestep
+    return (
+        timestep.flatten()[0] if isinstance(timestep, torch.Tensor) and timestep.ndim else timestep
+    )
 
 
 def _like(said: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor | None:
     """What the network said in the shape of one prediction, whatever the number of pictures; None if it has another."""
     if said.ndim == prediction.ndim + 1:  # films of one frame
         said = said.squeeze(2)
-    if said.ndim != prediction.ndim or any(a < b for a, b in zip(said.shape[1:], prediction.shape[1:], strict=True)):
+    if said.ndim != prediction.ndim or any(
+        a < b for a, b in zip(said.shape[1:], prediction.shape[1:], strict=True)
+    ):
         return None
     return said[(slice(None), *(slice(n) for n in prediction.shape[1:]))]

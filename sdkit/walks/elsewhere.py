@@ -55,7 +55,10 @@ def render_elsewhere(
 
     for number, about, files in sent(executor, pipe, make_frames, tasks, [image], tell=tell):
         made = zip(files[::2], files[1::2], about["flags"], strict=True)
-        yield number * size, [Frame(open_picture(file), _array(latents), flag) for file, latents, flag in made]
+        yield (
+            number * size,
+            [Frame(open_picture(file), _array(latents), flag) for file, latents, flag in made],
+        )
 
 
 @errand
@@ -64,7 +67,9 @@ def make_frames(
 ) -> tuple[dict[str, Any], list[bytes]]:
     """Make one group of frames; of each a PNG file, and its latents as a NumPy file."""
     made = render(pipe, [Recipe.from_dict(r) for r in task["recipes"]], image=image)
-    return {"flags": [f.flagged for f in made]}, [data for f in made for data in (png(f.image), _file(f.latents))]
+    return {"flags": [f.flagged for f in made]}, [
+        data for f in made for data in (png(f.image), _file(f.latents))
+    ]
 
 
 def _file(array: Any) -> bytes:

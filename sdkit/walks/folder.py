@@ -60,7 +60,9 @@ class FrameFolder:
             self.plan = Route.from_json(text)
         except BadPicture as error:
             raise BadPicture(f"'{self.path / _PLAN}' cannot be used: {error}.") from error
-        self.there = {place for f in contents(self.path) if (place := _place(f.name)) and ends_whole(f)}
+        self.there = {
+            place for f in contents(self.path) if (place := _place(f.name)) and ends_whole(f)
+        }
 
     @classmethod
     def begin(cls, plan: Route, path: Path) -> FrameFolder:
@@ -73,7 +75,9 @@ class FrameFolder:
         """
         _make(path)
         if (path / _PLAN).exists() and (other := cls(path).plan).work() != plan.work():
-            raise CannotSave(f"'{path}' holds another walk ({other.title()}); choose a new folder, or delete that one.")
+            raise CannotSave(
+                f"'{path}' holds another walk ({other.title()}); choose a new folder, or delete that one."
+            )
         with replacing(path / _PLAN) as file:
             file.write_text(json.dumps(plan.to_dict(), indent=1), encoding="utf-8")
         folder = cls(path)
@@ -139,8 +143,14 @@ def _make(path: Path) -> None:
     except FileExistsError:
         raise CannotSave(f"'{path}' is a file; give a folder for the walk's frames.") from None
     except FileNotFoundError:
-        raise CannotSave(f"There is no folder '{path.parent}'; make it first, or choose another.") from None
+        raise CannotSave(
+            f"There is no folder '{path.parent}'; make it first, or choose another."
+        ) from None
     except OSError as error:
-        raise CannotSave(f"The folder '{path}' cannot be used ({error.strerror}); choose another.") from None
+        raise CannotSave(
+            f"The folder '{path}' cannot be used ({error.strerror}); choose another."
+        ) from None
     if inside and _PLAN not in inside:
-        raise CannotSave(f"The folder '{path}' holds other files ('{min(inside)}' …); choose an empty or a new one.")
+        raise CannotSave(
+            f"The folder '{path}' holds other files ('{min(inside)}' …); choose an empty or a new one."
+        )

@@ -49,7 +49,11 @@ def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts:
 
 
 def render(
-    pipe: Any, recipes: Sequence[Recipe], *, image: Image.Image | None = None, texts: Texts | None = None
+    pipe: Any,
+    recipes: Sequence[Recipe],
+    *,
+    image: Image.Image | None = None,
+    texts: Texts | None = None,
 ) -> list[Frame]:
     """Make frames.
 
@@ -98,10 +102,15 @@ def render(
 def _guided(pipe: Any, s: Settings) -> bool:
     """Whether the pipeline takes a second encoding, for what guidance leads away from."""
     family = family_of(pipe)
-    return family.guided(s.guidance_scale, s.negative_prompt) and "negative_prompt_embeds" in family.accepts
+    return (
+        family.guided(s.guidance_scale, s.negative_prompt)
+        and "negative_prompt_embeds" in family.accepts
+    )
 
 
-def _embeds(pipe: Any, recipes: Sequence[Recipe], texts: Texts, *, guided: bool) -> dict[str, torch.Tensor]:
+def _embeds(
+    pipe: Any, recipes: Sequence[Recipe], texts: Texts, *, guided: bool
+) -> dict[str, torch.Tensor]:
     """Text encodings ``(B, T, D)`` of some frames, under the names that ``pipe(...)`` takes them by."""
     embeds: dict[str, torch.Tensor] = {}
     for negative in (False, True) if guided else (False,):
@@ -116,7 +125,9 @@ def _side(s: Settings, *, negative: bool) -> tuple[str, bool]:
     return (s.negative_prompt if negative else s.prompt), negative
 
 
-def _stacked(pipe: Any, name: str, recipes: Sequence[Recipe], corners: list[list[torch.Tensor]]) -> torch.Tensor:
+def _stacked(
+    pipe: Any, name: str, recipes: Sequence[Recipe], corners: list[list[torch.Tensor]]
+) -> torch.Tensor:
     if "mask" in name:  # a mask has no half: what any corner near by says is read
         parts = [_words(recipe, some) for recipe, some in zip(recipes, corners, strict=True)]
         return (torch.cat(parts) > 0).to(corners[0][0])
@@ -134,7 +145,9 @@ def _words(recipe: Recipe, corners: list[torch.Tensor]) -> torch.Tensor:
 
 def _noise(pipe: Any, recipe: Recipe) -> torch.Tensor:
     """Starting noise ``(1, C, h, w)`` at a place between its corners."""
-    noise = blend(NOISE_PATHS[recipe.noise], [starting_noise(pipe, s) for s in recipe.corners], recipe.at)
+    noise = blend(
+        NOISE_PATHS[recipe.noise], [starting_noise(pipe, s) for s in recipe.corners], recipe.at
+    )
     if recipe.circle is None:
         return noise
     seed, turn = recipe.circle

@@ -137,7 +137,9 @@ def interpolate(
         corners, source = corners_and_source(keyframes, seeds)
         start = start if start is not None else source
         wanted = corners_of(pipe, corners, start, changes)
-        plan = walk_plan(wanted, frames, pacing, loop=loop, boomerang=boomerang, words=words, noise=noise)
+        plan = walk_plan(
+            wanted, frames, pacing, loop=loop, boomerang=boomerang, words=words, noise=noise
+        )
     make = _maker(pipe, wanted, start, executor, batch_size)
     return _filled(Walk.begin(plan, folder), make, on_frame, progress=progress)
 
@@ -181,7 +183,9 @@ def interpolate_grid(
     InvalidSettings, CannotSave, NumericalError
         As for `interpolate`.
     """
-    if len(corners) != 2 or any(isinstance(row, (str, Settings, Result)) or len(row) != 2 for row in corners):
+    if len(corners) != 2 or any(
+        isinstance(row, (str, Settings, Result)) or len(row) != 2 for row in corners
+    ):
         raise InvalidSettings("A grid needs four corners, given as [[a, b], [c, d]].")
     asked, source = corners_and_source([c for row in corners for c in row])
     start, _ = taken_in(image if image is not None else source)
@@ -200,14 +204,22 @@ class _Maker(NamedTuple):
 
 
 def _maker(
-    pipe: Any, keyframes: Sequence[Settings], image: Image.Image | None, executor: Executor | None, batch: int | None
+    pipe: Any,
+    keyframes: Sequence[Settings],
+    image: Image.Image | None,
+    executor: Executor | None,
+    batch: int | None,
 ) -> _Maker:
     size = batch_of(pipe, keyframes[0], 1 if batch is None and executor is not None else batch)
     if executor is not None:
         make = partial(render_elsewhere, executor, pipe, size=size, image=image)
         return _Maker(_FIRST_BATCH, _HANDED_OUT * size, make)
     texts = texts_of(pipe, keyframes)
-    return _Maker(min(size, _FIRST_BATCH), size, lambda recipes: [(0, render(pipe, recipes, image=image, texts=texts))])
+    return _Maker(
+        min(size, _FIRST_BATCH),
+        size,
+        lambda recipes: [(0, render(pipe, recipes, image=image, texts=texts))],
+    )
 
 
 def _filled(walk: Walk, maker: _Maker, on_frame: OnFrame | None, *, progress: bool) -> Walk:
@@ -215,7 +227,12 @@ def _filled(walk: Walk, maker: _Maker, on_frame: OnFrame | None, *, progress: bo
     from tqdm.auto import tqdm
 
     done, flags = len(set(walk.places)), list[bool]()
-    with _kept(walk), tqdm(total=walk.plan.frames, initial=done, desc="walk", leave=False, disable=not progress) as bar:
+    with (
+        _kept(walk),
+        tqdm(
+            total=walk.plan.frames, initial=done, desc="walk", leave=False, disable=not progress
+        ) as bar,
+    ):
         while places := walk.upcoming(maker.most if len(walk) else maker.first):
             for first, frames in maker.make([walk.plan.recipe(p) for p in places]):
                 for place, frame in zip(places[first:], frames, strict=False):
@@ -234,5 +251,7 @@ def _kept(walk: Walk) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        error.add_note(f"{len(walk)} of {walk.plan.frames} frames are in '{walk.keep()}'; sdkit.Walk(…) opens it.")
+        error.add_note(
+            f"{len(walk)} of {walk.plan.frames} frames are in '{walk.keep()}'; sdkit.Walk(…) opens it."
+        )
         raise

@@ -37,7 +37,9 @@ EASINGS: Final[Mapping[str, Easing]] = MappingProxyType(
 """Share of the way from one keyframe to the next, by share of the time."""
 
 DIGITS: Final = 8  # of a position: it becomes a file's name
-_LARGE: Final = 0.5  # of the largest gap: smaller ones wait, as new frames may show that others need it more
+_LARGE: Final = (
+    0.5  # of the largest gap: smaller ones wait, as new frames may show that others need it more
+)
 _NARROWEST: Final = 1e-5  # a gap in which no further frame is put: the picture jumps there, and more frames cannot help
 _LOUDNESS_FLOOR: Final = 0.1  # silence still creeps: a picture that stands still looks like a fault
 
@@ -58,7 +60,9 @@ def eased(counts: Sequence[int], easing: Easing, *, loop: bool) -> list[float]:
     return places if loop else [*places, float(len(counts))]
 
 
-def paced(pace: NDArray[np.floating[Any]], frames: int, segments: int, *, loop: bool) -> list[float]:
+def paced(
+    pace: NDArray[np.floating[Any]], frames: int, segments: int, *, loop: bool
+) -> list[float]:
     """Positions of frames whose steps are proportional to a pace.
 
     Parameters
@@ -70,7 +74,11 @@ def paced(pace: NDArray[np.floating[Any]], frames: int, segments: int, *, loop: 
     """
     steps = frames if loop else frames - 1
     way = np.concatenate([[0.0], np.cumsum(pace)])
-    places = np.interp(np.linspace(0, len(pace), steps + 1), np.arange(len(pace) + 1), way) * segments / way[-1]
+    places = (
+        np.interp(np.linspace(0, len(pace), steps + 1), np.arange(len(pace) + 1), way)
+        * segments
+        / way[-1]
+    )
     return [float(p) for p in (places[:-1] if loop else places)]
 
 
@@ -84,7 +92,9 @@ def coarse_to_fine(count: int) -> list[int]:
     return order
 
 
-def evenly(edges: Sequence[float], distances: Sequence[float], frames: int, most: int) -> list[float]:
+def evenly(
+    edges: Sequence[float], distances: Sequence[float], frames: int, most: int
+) -> list[float]:
     """Next positions of an evenly paced walk: the largest gaps are divided first.
 
     The frames left are shared out so that the largest distance that will remain between neighbours is smallest. A gap
@@ -113,10 +123,14 @@ def evenly(edges: Sequence[float], distances: Sequence[float], frames: int, most
     shares = np.zeros(len(sizes), int)
     for _ in range(frames if open_.any() else 0):
         shares[np.argmax(open_ / (shares + 1))] += 1
-    chosen = [int(g) for g in np.argsort(-open_, kind="stable") if shares[g] and open_[g] >= _LARGE * open_.max()][
-        :most
+    chosen = [
+        int(g)
+        for g in np.argsort(-open_, kind="stable")
+        if shares[g] and open_[g] >= _LARGE * open_.max()
+    ][:most]
+    cuts = [
+        float(place(way[g] + sizes[g] * ((shares[g] + 1) // 2) / (shares[g] + 1))) for g in chosen
     ]
-    cuts = [float(place(way[g] + sizes[g] * ((shares[g] + 1) // 2) / (shares[g] + 1))) for g in chosen]
     margin = 0.05 * widths[chosen]  # a steep cubic would put frames on top of each other
     return [
         round(min(max(cut, edges[g] + m), edges[g + 1] - m), DIGITS)
@@ -134,10 +148,18 @@ def checked_pace(pace: ArrayLike) -> NDArray[np.floating[Any]]:
             f"{', '.join(EASINGS)}, a function of 0..1, or a list of speeds."
         ) from None
     if speeds.ndim != 1 or not speeds.size:
-        raise InvalidSettings(f"pacing has the shape {speeds.shape}; give one speed for each moment, as a flat list.")
+        raise InvalidSettings(
+            f"pacing has the shape {speeds.shape}; give one speed for each moment, as a flat list."
+        )
     if not np.isfinite(speeds).all() or (speeds < 0).any() or not speeds.any():
-        bad = "all zero" if not speeds.any() else next(v for v in speeds if not np.isfinite(v) or v < 0)
-        raise InvalidSettings(f"pacing holds {bad}; every speed must be a number of 0 or more, and one above 0.")
+        bad = (
+            "all zero"
+            if not speeds.any()
+            else next(v for v in speeds if not np.isfinite(v) or v < 0)
+        )
+        raise InvalidSettings(
+            f"pacing holds {bad}; every speed must be a number of 0 or more, and one above 0."
+        )
     return speeds
 
 
@@ -174,16 +196,26 @@ def pace_from_audio(path: str | Path, *, fps: float = 24) -> NDArray[np.floating
         raise InvalidSettings(f"fps is {fps}; give the frames per second of the film, such as 24.")
     path = path_of(path)
     if not path.is_file():
-        raise InvalidSettings(f"There is no sound file '{path}'; check the folder and the spelling.")
+        raise InvalidSettings(
+            f"There is no sound file '{path}'; check the folder and the spelling."
+        )
     energies: list[float] = []
     try:
         with soundfile.SoundFile(path) as track:
-            edges = np.arange(0, track.frames / track.samplerate * fps).astype(float) * track.samplerate / fps
+            edges = (
+                np.arange(0, track.frames / track.samplerate * fps).astype(float)
+                * track.samplerate
+                / fps
+            )
             for begin, end in zip(
-                edges.round().astype(int), [*edges[1:].round().astype(int), track.frames], strict=True
+                edges.round().astype(int),
+                [*edges[1:].round().astype(int), track.frames],
+                strict=True,
             ):
                 samples = track.read(end - begin, dtype="float32")
-                energies.append(float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0)
+                energies.append(
+                    float(np.sqrt(np.mean(np.square(samples)))) if len(samples) else 0.0
+                )
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise InvalidSettings(

@@ -19,7 +19,16 @@ import torch
 
 from sdkit.pipelines.noise import slerp
 
-__all__ = ["NOISE_PATHS", "WORD_PATHS", "align", "alignment", "blend", "circle", "lerp", "norm_lerp"]
+__all__ = [
+    "NOISE_PATHS",
+    "WORD_PATHS",
+    "align",
+    "alignment",
+    "blend",
+    "circle",
+    "lerp",
+    "norm_lerp",
+]
 
 Path = Callable[[torch.Tensor, torch.Tensor, float], torch.Tensor]
 

@@ -29,12 +29,18 @@ __all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_pl
 _SAME: Final = ("width", "height", "fit", "steps", "scheduler")
 
 
-def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tuple[list[Settings], Image.Image | None]:
+def corners_and_source(
+    keyframes: Any, seeds: Sequence[int] | None = None
+) -> tuple[list[Settings], Image.Image | None]:
     """Keyframes as settings, and the picture that results among them were started from.
 
     A result counts as many keyframes as it has pictures.
     """
-    items = [keyframes] if isinstance(keyframes, (str, Settings)) or not isinstance(keyframes, Iterable) else keyframes
+    items = (
+        [keyframes]
+        if isinstance(keyframes, (str, Settings)) or not isinstance(keyframes, Iterable)
+        else keyframes
+    )
     items = [keyframes] if isinstance(keyframes, Result) else list(items)
     corners = [s for k in items for s in _settings(k)]
     if len(corners) < 2:
@@ -44,9 +50,13 @@ def corners_and_source(keyframes: Any, seeds: Sequence[int] | None = None) -> tu
         )
     if seeds is not None:
         if len(seeds) != len(corners):
-            raise InvalidSettings(f"{len(seeds)} seeds were given for {len(corners)} keyframes; give one for each.")
+            raise InvalidSettings(
+                f"{len(seeds)} seeds were given for {len(corners)} keyframes; give one for each."
+            )
         corners = [s.replace(seed=seed) for s, seed in zip(corners, seeds, strict=True)]
-    return corners, next((k.source for k in items if isinstance(k, Result) and k.source is not None), None)
+    return corners, next(
+        (k.source for k in items if isinstance(k, Result) and k.source is not None), None
+    )
 
 
 def _settings(keyframe: Any) -> list[Settings]:
@@ -56,7 +66,9 @@ def _settings(keyframe: Any) -> list[Settings]:
         return [keyframe]
     if isinstance(keyframe, str):
         return [Settings(keyframe)]
-    raise InvalidSettings(f"A keyframe is a {type(keyframe).__name__}; give a prompt, Settings or a Result.")
+    raise InvalidSettings(
+        f"A keyframe is a {type(keyframe).__name__}; give a prompt, Settings or a Result."
+    )
 
 
 def corners_of(
@@ -86,7 +98,14 @@ def corners_of(
 
 
 def walk_plan(
-    wanted: list[Settings], frames: Any, pacing: Any, *, loop: bool, boomerang: bool, words: str, noise: str
+    wanted: list[Settings],
+    frames: Any,
+    pacing: Any,
+    *,
+    loop: bool,
+    boomerang: bool,
+    words: str,
+    noise: str,
 ) -> Route:
     """Turn what was asked into a plan, or say in one sentence what is wrong with it."""
     _known("words", words, WORD_PATHS)
@@ -107,8 +126,12 @@ def grid_plan(wanted: list[Settings], shape: tuple[int, int], *, words: str, noi
     _known("noise", noise, NOISE_PATHS)
     rows, columns = (_whole("shape", n, 2) for n in shape)
     cells = product(range(rows), range(columns))
-    places = tuple((round(r / (rows - 1), DIGITS), round(c / (columns - 1), DIGITS)) for r, c in cells)
-    return Route(tuple(wanted), (), "linear", places, words=words, noise=noise, shape=(rows, columns))
+    places = tuple(
+        (round(r / (rows - 1), DIGITS), round(c / (columns - 1), DIGITS)) for r, c in cells
+    )
+    return Route(
+        tuple(wanted), (), "linear", places, words=words, noise=noise, shape=(rows, columns)
+    )
 
 
 def _counts(frames: Any, segments: int, keyframes: int, *, loop: bool) -> list[int]:
@@ -122,7 +145,9 @@ def _counts(frames: Any, segments: int, keyframes: int, *, loop: bool) -> list[i
         return counts
     total = _whole("frames", frames, 1)
     if total < keyframes:
-        raise InvalidSettings(f"frames is {total} for {keyframes} keyframes; give {keyframes} or more.")
+        raise InvalidSettings(
+            f"frames is {total} for {keyframes} keyframes; give {keyframes} or more."
+        )
     return split(total, segments, loop=loop)
 
 
@@ -131,7 +156,9 @@ def _places(pacing: Any, counts: list[int], *, loop: bool) -> tuple[str, list[Pl
     if isinstance(pacing, str):
         if pacing != "even":
             _known("pacing", pacing, ["even", *EASINGS])
-        return pacing, [] if pacing == "even" else _rounded(eased(counts, EASINGS[pacing], loop=loop))
+        return pacing, [] if pacing == "even" else _rounded(
+            eased(counts, EASINGS[pacing], loop=loop)
+        )
     if callable(pacing):
         return "function", _rounded(eased(counts, _inside(pacing), loop=loop))
     frames = sum(counts) + (0 if loop else 1)
@@ -148,7 +175,9 @@ def _inside(easing: Callable[[float], float]) -> Callable[[float], float]:
     def checked(t: float) -> float:
         value = float(easing(t))
         if not (math.isfinite(value) and 0 <= value <= 1):
-            raise InvalidSettings(f"The easing gives {value:g} at {t:g}; it must stay between 0 and 1.")
+            raise InvalidSettings(
+                f"The easing gives {value:g} at {t:g}; it must stay between 0 and 1."
+            )
         return value
 
     return checked

@@ -23,8 +23,12 @@ Place = tuple[float, ...]
 """Where a frame lies: ``(position,)`` on a walk, ``(row, column)`` in 0..1 on a grid."""
 
 _FORMAT: Final = 1
-_FAR: Final = 2**31  # from the seed of the first keyframe to that of the noise which the circle passes through
-_SKELETON: Final = 5  # an even walk begins with this many frames at even places: enough to be looked through
+_FAR: Final = (
+    2**31
+)  # from the seed of the first keyframe to that of the noise which the circle passes through
+_SKELETON: Final = (
+    5  # an even walk begins with this many frames at even places: enough to be looked through
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +60,15 @@ class Recipe:
         if not self.at:
             return first
         guidance = _between([s.guidance_scale or 0.0 for s in self.corners], self.at)
-        return first.replace(guidance_scale=guidance, strength=_between([s.strength for s in self.corners], self.at))
+        return first.replace(
+            guidance_scale=guidance, strength=_between([s.strength for s in self.corners], self.at)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"corners": [s.to_dict() for s in self.corners]}
+        return {name: getattr(self, name) for name in self.__slots__} | {
+            "corners": [s.to_dict() for s in self.corners]
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
@@ -115,14 +123,18 @@ class Route:
 
     def title(self) -> str:
         """A line about it: ``2 keyframes, 'a cat' → 'a fox'``."""
-        ends = [repr(s.prompt if len(s.prompt) <= 40 else s.prompt[:39] + "…") for s in self.keyframes]
+        ends = [
+            repr(s.prompt if len(s.prompt) <= 40 else s.prompt[:39] + "…") for s in self.keyframes
+        ]
         return f"{len(self.keyframes)} keyframes, {ends[0]} → {ends[-1]}"
 
     def recipe(self, place: Place) -> Recipe:
         """What makes the frame at a place."""
         if self.shape:
             if all(x in (0, 1) for x in place):
-                return Recipe((self.keyframes[int(2 * place[0] + place[1])],), (), self.words, self.noise)
+                return Recipe(
+                    (self.keyframes[int(2 * place[0] + place[1])],), (), self.words, self.noise
+                )
             return Recipe(self.keyframes, place, self.words, self.noise)
         begin = int(place[0])
         t = round(place[0] - begin, DIGITS)
@@ -154,7 +166,10 @@ class Route:
 
     def work(self) -> dict[str, Any]:
         """What decides the frames, by which two plans are compared: not how they are played, nor facts about a run."""
-        return self.to_dict() | {"keyframes": [k.recipe().to_dict() for k in self.keyframes], "boomerang": False}
+        return self.to_dict() | {
+            "keyframes": [k.recipe().to_dict() for k in self.keyframes],
+            "boomerang": False,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -183,17 +198,26 @@ class Route:
                 boomerang=bool(values["boomerang"]),
                 words=str(values["words"]),
                 noise=str(values["noise"]),
-                shape=(int(values["shape"][0]), int(values["shape"][1])) if values["shape"] else None,
+                shape=(int(values["shape"][0]), int(values["shape"][1]))
+                if values["shape"]
+                else None,
             )
         except (ValueError, KeyError, TypeError, IndexError, SdkitError, RecursionError) as error:
-            raise BadPicture(f"it is damaged or of another version ({type(error).__name__} {error})") from error
+            raise BadPicture(
+                f"it is damaged or of another version ({type(error).__name__} {error})"
+            ) from error
 
     def _order(self) -> list[Place]:
         """Places known beforehand, coarse to fine."""
         if self.shape:
             rows, columns = self.shape
-            ranks = [{index: rank for rank, index in enumerate(coarse_to_fine(n))} for n in self.shape]
-            cells = sorted(product(range(rows), range(columns)), key=lambda rc: max(ranks[0][rc[0]], ranks[1][rc[1]]))
+            ranks = [
+                {index: rank for rank, index in enumerate(coarse_to_fine(n))} for n in self.shape
+            ]
+            cells = sorted(
+                product(range(rows), range(columns)),
+                key=lambda rc: max(ranks[0][rc[0]], ranks[1][rc[1]]),
+            )
             return [self.places[r * columns + c] for r, c in cells]
         if self.places:
             return [self.places[i] for i in coarse_to_fine(len(self.places))]
@@ -219,7 +243,9 @@ class Route:
         for count, (low, high) in zip(self.counts, bounds, strict=True):
             inside = [i for i, edge in enumerate(edges) if low <= edge <= high]
             gaps = inside[:-1]
-            new = evenly([edges[i] for i in inside], [distances[i] for i in gaps], count - len(gaps), most)
+            new = evenly(
+                [edges[i] for i in inside], [distances[i] for i in gaps], count - len(gaps), most
+            )
             chosen += [(n, (p,)) for n, p in enumerate(new)]
         return [place for _, place in sorted(chosen, key=lambda c: c[0])][:most]
 

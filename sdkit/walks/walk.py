@@ -119,7 +119,9 @@ class Walk(Sequence[Image.Image]):
         seen: dict[Place, NDArray[np.float32]] = {}
         for pair in (pairs := self._neighbours()):
             if pair not in self._apart:
-                seen = {p: seen[p] if p in seen else appearance(self._frames.picture(p)) for p in pair}
+                seen = {
+                    p: seen[p] if p in seen else appearance(self._frames.picture(p)) for p in pair
+                }
                 self._apart[pair] = difference(seen[pair[0]], seen[pair[1]])
         return np.array([self._apart[pair] for pair in pairs])
 
@@ -138,7 +140,9 @@ class Walk(Sequence[Image.Image]):
         """Places of the next frames to make, coarse to fine; none when the walk is complete."""
         if self.complete:
             return []
-        distances = [] if self.plan.places else self.distances.tolist()  # even pacing alone asks for them
+        distances = (
+            [] if self.plan.places else self.distances.tolist()
+        )  # even pacing alone asks for them
         return self.plan.upcoming(self.places, distances, most)
 
     def __len__(self) -> int:
@@ -149,7 +153,9 @@ class Walk(Sequence[Image.Image]):
     def __getitem__(self, index: float | tuple[int, int]) -> Image.Image: ...
     @overload
     def __getitem__(self, index: slice) -> list[Image.Image]: ...
-    def __getitem__(self, index: float | tuple[int, int] | slice) -> Image.Image | list[Image.Image]:
+    def __getitem__(
+        self, index: float | tuple[int, int] | slice
+    ) -> Image.Image | list[Image.Image]:
         """Read one frame by number, by share of the way (a float), by row and column; or several."""
         places = self.places
         if isinstance(index, slice):
@@ -194,9 +200,17 @@ class Walk(Sequence[Image.Image]):
             As for `sdkit.pictures.video.save_video`, as are the errors.
         """
         back = self.plan.boomerang if boomerang is None else boomerang
-        frames = _Playing(self, [*range(len(self)), *range(len(self) - 2, 0, -1)] if back else range(len(self)))
+        frames = _Playing(
+            self, [*range(len(self)), *range(len(self) - 2, 0, -1)] if back else range(len(self))
+        )
         return save_video(
-            path, frames, fps=fps, scale=scale, audio=audio, progress=progress, settings=self.plan.keyframes
+            path,
+            frames,
+            fps=fps,
+            scale=scale,
+            audio=audio,
+            progress=progress,
+            settings=self.plan.keyframes,
         )
 
     def __repr__(self) -> str:
@@ -217,7 +231,9 @@ class Walk(Sequence[Image.Image]):
         return bundle
 
     def _count(self) -> str:
-        return f"{len(self)} frames" if self.complete else f"{len(self)} of {self.plan.frames} frames"
+        return (
+            f"{len(self)} frames" if self.complete else f"{len(self)} of {self.plan.frames} frames"
+        )
 
     def _strip(self) -> Image.Image:
         strip = self.sheet()
@@ -226,7 +242,8 @@ class Walk(Sequence[Image.Image]):
             strip
             if longest <= _WIDEST
             else strip.resize(
-                (strip.width * _WIDEST // longest, max(1, strip.height * _WIDEST // longest)), Image.Resampling.LANCZOS
+                (strip.width * _WIDEST // longest, max(1, strip.height * _WIDEST // longest)),
+                Image.Resampling.LANCZOS,
             )
         )
 
@@ -245,17 +262,24 @@ class Walk(Sequence[Image.Image]):
 
     def _cell(self, row: int, column: int) -> Place:
         if self.plan.shape is None:
-            raise IndexError(f"walk[{row}, {column}] needs a grid; this walk has one row: use walk[{column}]")
+            raise IndexError(
+                f"walk[{row}, {column}] needs a grid; this walk has one row: use walk[{column}]"
+            )
         rows, columns = self.plan.shape
         return self.plan.places[range(rows)[row] * columns + range(columns)[column]]
 
     def _picked(self, count: int) -> list[Image.Image]:
         if self.plan.shape is None:
-            numbers = np.linspace(0, len(self) - 1, max(1, min(count, len(self)))).round().astype(int)
+            numbers = (
+                np.linspace(0, len(self) - 1, max(1, min(count, len(self)))).round().astype(int)
+            )
             return [self[int(n)] for n in numbers]
         size = self[0].size
         missing = Image.new("RGB", size, "#e8e8e8")
-        return [self._frames.picture(p) if p in self._frames.there else missing for p in self.plan.places]
+        return [
+            self._frames.picture(p) if p in self._frames.there else missing
+            for p in self.plan.places
+        ]
 
 
 class _Playing(Sequence[Image.Image]):

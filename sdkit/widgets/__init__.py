@@ -30,7 +30,9 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name not in _HOMES:
-        raise AttributeError(f"module 'sdkit.widgets' has no attribute {name!r}; it offers {', '.join(_HOMES)}")
+        raise AttributeError(
+            f"module 'sdkit.widgets' has no attribute {name!r}; it offers {', '.join(_HOMES)}"
+        )
     try:
         return getattr(import_module(f".{_HOMES[name]}", __name__), name)
     except ImportError as error:

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentionExplorer"]
 
-_BUDGET: Final = 180_000  # bytes of maps: a third more in base64, and the notebook still stays below 400 kB
+_BUDGET: Final = (
+    180_000  # bytes of maps: a third more in base64, and the notebook still stays below 400 kB
+)
 _FINEST: Final = 64  # pixels a side: more than any cross-attention grid of a 512×512 picture
 _COARSEST: Final = 6
 
@@ -61,11 +63,17 @@ class AttentionExplorer(Portable):
     def __init__(self, result: Any) -> None:
         self.maps: Any = result if hasattr(result, "words") else getattr(result, "attention", None)
         if self.maps is None:
-            raise InvalidSettings("This result holds no attention: make it again with generate(..., attention=True).")
+            raise InvalidSettings(
+                "This result holds no attention: make it again with generate(..., attention=True)."
+            )
         self._settings: Settings | None = getattr(result, "settings", None)
         words = list(self.maps.words)
         whole = np.stack([self.maps[key] for key in _keys(words)])
-        image = self.maps.image or getattr(result, "image", None) or Image.new("RGB", whole.shape[:0:-1], "#808080")
+        image = (
+            self.maps.image
+            or getattr(result, "image", None)
+            or Image.new("RGB", whole.shape[:0:-1], "#808080")
+        )
         parts = _parts(self.maps, words)
         planes, data = _packed({"all": whole, **parts})
         view = {
@@ -142,7 +150,10 @@ def _packed(maps: Mapping[str, Maps]) -> tuple[dict[str, list[Any]], bytes]:
 
 def _bytes(maps: Mapping[str, Maps], side: int) -> int:
     limits = {key: _FINEST if key == "all" else side for key in maps}
-    return sum(m.shape[0] * min(m.shape[1], limits[k]) * min(m.shape[2], limits[k]) for k, m in maps.items())
+    return sum(
+        m.shape[0] * min(m.shape[1], limits[k]) * min(m.shape[2], limits[k])
+        for k, m in maps.items()
+    )
 
 
 def _reduced(one: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -156,7 +167,10 @@ def _reduced(one: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 def _keys(words: list[str]) -> list[str | tuple[str, int]]:
     """What to ask the maps for: the word, or the word and which one where it stands more than once."""
-    return [(word, words[:n].count(word)) if words.count(word) > 1 else word for n, word in enumerate(words)]
+    return [
+        (word, words[:n].count(word)) if words.count(word) > 1 else word
+        for n, word in enumerate(words)
+    ]
 
 
 def _numbered(words: list[str]) -> list[str]:

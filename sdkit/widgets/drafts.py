@@ -127,7 +127,11 @@ class DraftsBoard(Studio):
     def still(self) -> tuple[Image.Image, Settings] | None:
         """Return the sheet as one picture, and the settings of its first draft."""
         whole = _together(self._kept or self._on_sheet())
-        return None if whole is None else (whole.sheet(scale=128 / max(whole.image.size)), whole.settings)
+        return (
+            None
+            if whole is None
+            else (whole.sheet(scale=128 / max(whole.image.size)), whole.settings)
+        )
 
     def __repr__(self) -> str:
         """Name the board and what is on it."""
@@ -136,8 +140,13 @@ class DraftsBoard(Studio):
     # -- messages --------------------------------------------------------------------------------------------------
 
     def _do_set(self, values: dict[str, Any], by: str = "") -> None:
-        number, amount = int(values.pop("count", self.count)), float(values.pop("amount", self.amount))
-        changes = {name: value for name, value in values.items() if name in {"prompt", "seed", "steps"}}
+        number, amount = (
+            int(values.pop("count", self.count)),
+            float(values.pop("amount", self.amount)),
+        )
+        changes = {
+            name: value for name, value in values.items() if name in {"prompt", "seed", "steps"}
+        }
         self.settings = self.settings.replace(**changes)
         self.count, self.amount = min(max(number, 2), _MOST), min(max(amount, 0.02), 1.0)
         if "prompt" in changes or "seed" in changes:
@@ -171,7 +180,11 @@ class DraftsBoard(Studio):
         if whole is None:
             raise InvalidSettings("There is no draft yet: wait for the first one.")
         stem = safe_name(whole.settings.prompt, whole.settings.seed)
-        path = next(p for n in _counter() if not (p := Path(f"{stem}-sheet{'' if n == 1 else f'-{n}'}.png")).exists())
+        path = next(
+            p
+            for n in _counter()
+            if not (p := Path(f"{stem}-sheet{'' if n == 1 else f'-{n}'}.png")).exists()
+        )
         with replacing(path) as temporary:
             whole.sheet().save(temporary, "PNG")
         self.note = f"Saved {len(whole)} drafts as {path}."
@@ -179,7 +192,9 @@ class DraftsBoard(Studio):
     def _ask(self, by: str) -> None:
         settings, image = self._wanted()
         told = {"count": self.count, "amount": self.amount, "by": by}
-        self.asked = {name: getattr(self.settings, name) for name in ("prompt", "seed", "steps")} | told
+        self.asked = {
+            name: getattr(self.settings, name) for name in ("prompt", "seed", "steps")
+        } | told
         self.words = words_of(self.pipe, self.settings.prompt)
         self.trail = [draft.told() for draft in self._trail]
         self.ask(*settings, image=image)
@@ -187,12 +202,17 @@ class DraftsBoard(Studio):
     def _wanted(self) -> tuple[list[Settings], Image.Image | None]:
         """Settings of every draft on the sheet, and the picture that they start from, if any."""
         if not self._trail:
-            return [self.settings.replace(seed=(self.settings.seed + n) % 2**63) for n in range(self.count)], None
+            return [
+                self.settings.replace(seed=(self.settings.seed + n) % 2**63)
+                for n in range(self.count)
+            ], None
         base = self._trail[-1].result
         plain = complete(self.pipe, base.settings)
         seeds = [(plain.seed + n) % 2**63 for n in range(1, self.count + 1)]
         if plain.task == "text-to-image" and not plain.variation_amount:
-            return [plain.replace(variation_seed=seed, variation_amount=self.amount) for seed in seeds], None
+            return [
+                plain.replace(variation_seed=seed, variation_amount=self.amount) for seed in seeds
+            ], None
         plain = plain.replace(variation_seed=None, variation_amount=0.0, source=None)
         strength = max(self.amount, 1.001 / (plain.steps or 1))  # at least one step
         return [plain.replace(seed=seed, strength=min(strength, 1.0)) for seed in seeds], base.image
@@ -205,7 +225,9 @@ class DraftsBoard(Studio):
         made: list[_Draft] = []
         for place, settings in enumerate(asked.settings):
             on_step = self._watch(job, settings, place=place)
-            result = generate(self.pipe, settings, image=asked.image, progress=False, on_step=on_step)
+            result = generate(
+                self.pipe, settings, image=asked.image, progress=False, on_step=on_step
+            )
             made.append(_Draft(next(self._numbers), result, thumbnail(result.image, _SIDE)))
             job.check()
             self._sheet = [*made, *self._sheet[len(made) :]]
@@ -218,10 +240,13 @@ class DraftsBoard(Studio):
         self._sheet = self._sheet[: len(result)]
         # by the pictures themselves: the same settings made others if the weights were others
         fresh = len(self._sheet) == len(result) and all(
-            draft.result.image is image for draft, image in zip(self._sheet, result.images, strict=True)
+            draft.result.image is image
+            for draft, image in zip(self._sheet, result.images, strict=True)
         )
         if not fresh:  # from memory
-            self._sheet = [_Draft(next(self._numbers), one, thumbnail(one.image, _SIDE)) for one in result]
+            self._sheet = [
+                _Draft(next(self._numbers), one, thumbnail(one.image, _SIDE)) for one in result
+            ]
         self._tell_sheet()
 
     def _tell_sheet(self) -> None:
@@ -234,7 +259,9 @@ class DraftsBoard(Studio):
         return [draft for draft in self._sheet if not draft.discarded]
 
     def _find(self, number: int) -> _Draft | None:
-        return next((d for d in [*self._sheet, *self._kept, *self._trail] if d.number == number), None)
+        return next(
+            (d for d in [*self._sheet, *self._kept, *self._trail] if d.number == number), None
+        )
 
 
 def _together(drafts: list[_Draft]) -> Result | None:

@@ -41,7 +41,9 @@ _STILL_STYLE: Final = (
     ".jp-OutputArea-child:has(.sdkit-still):has(+ .jp-OutputArea-child .sdkit){display:none}"
     ".jp-OutputArea-child:has(.sdkit-still) + .jp-OutputArea-child:not(:has(.sdkit)){display:none}"
 )
-_panels: dict[str, tuple[str, WeakSet[Explorer]]] = {}  # cell → the run of it, and the panels that this run made
+_panels: dict[
+    str, tuple[str, WeakSet[Explorer]]
+] = {}  # cell → the run of it, and the panels that this run made
 
 
 def module(name: str) -> str:
@@ -51,7 +53,9 @@ def module(name: str) -> str:
     module that imports its neighbours.
     """
     text = (STATIC / name).read_text(encoding="utf-8")
-    neighbours = "".join(module(found).replace("\nexport ", "\n") for found in _IMPORT.findall(text))
+    neighbours = "".join(
+        module(found).replace("\nexport ", "\n") for found in _IMPORT.findall(text)
+    )
     return neighbours + _IMPORT.sub("", text)
 
 
@@ -95,7 +99,9 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
 
     # -- messages --------------------------------------------------------------------------------------------------
 
-    def _receive(self, _widget: Any, content: Mapping[str, Any], buffers: Sequence[memoryview]) -> None:
+    def _receive(
+        self, _widget: Any, content: Mapping[str, Any], buffers: Sequence[memoryview]
+    ) -> None:
         """Call the method that a message names; an error becomes a sentence in the panel."""
         values = dict(content)
         action = getattr(self, f"_do_{values.pop('do', '')}", None)
@@ -132,7 +138,10 @@ class Explorer(anywidget.AnyWidget):  # type: ignore[misc]
         found = self.still()
         picture = figure(readable([found[0]]), [found[1]]) if found else ""
         text = f'<div class="sdkit-still"><style>{_STILL_STYLE}</style>{picture}</div>'
-        bundle = {"text/plain": repr(self), "text/html": text if picture else text.replace("</div>", _empty(self))}
+        bundle = {
+            "text/plain": repr(self),
+            "text/html": text if picture else text.replace("</div>", _empty(self)),
+        }
         return bundle | (flat_copy(readable([found[0]])) if found else {})
 
     def _refresh_still(self) -> None:

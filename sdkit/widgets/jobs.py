@@ -22,7 +22,9 @@ from sdkit.errors import Cancelled
 
 __all__ = ["Cache", "Event", "Job", "Worker"]
 
-_SETTLE: Final = 0.25  # seconds without a request that end a drag, where nobody says that the hand let go
+_SETTLE: Final = (
+    0.25  # seconds without a request that end a drag, where nobody says that the hand let go
+)
 _PACE: Final = 1.2  # seconds between two starts during a drag: a picture on the way, yet no queue of half-made ones
 
 
@@ -57,8 +59,12 @@ class Job:
         if not self._worker._is_stale(self):
             return
         with self._worker._turn:
-            if self._worker._is_stale(self):  # still: what was asked in between may be this very run
-                self.stopped = True  # before it unwinds: whoever asks for it from now on must get a new run
+            if self._worker._is_stale(
+                self
+            ):  # still: what was asked in between may be this very run
+                self.stopped = (
+                    True  # before it unwinds: whoever asks for it from now on must get a new run
+                )
                 raise Cancelled("stopped for a newer request, or by hand")
 
     def forget(self) -> None:
@@ -145,7 +151,11 @@ class Worker:
                 self._drop()
                 self.error = None
                 self._tell(Event("done", request, known))
-            elif self._running is not None and self._running.request == request and not self._running.stopped:
+            elif (
+                self._running is not None
+                and self._running.request == request
+                and not self._running.stopped
+            ):
                 self._waiting = None  # it is being made already
             else:
                 self._waiting = Job(self, request)
@@ -204,7 +214,9 @@ class Worker:
                 self.runs += 1
                 self._tell(Event("start", job.request))
                 return job
-            self._alive = False  # decided under the lock: whoever submits from here on starts a new thread
+            self._alive = (
+                False  # decided under the lock: whoever submits from here on starts a new thread
+            )
             return None
 
     def _run(self, job: Job) -> None:
@@ -227,7 +239,9 @@ class Worker:
             self._tell(event)
 
     def _is_stale(self, job: Job) -> bool:
-        return job.stopped or (self._waiting is not None and time.monotonic() - self._asked >= self._settle)
+        return job.stopped or (
+            self._waiting is not None and time.monotonic() - self._asked >= self._settle
+        )
 
     def _tell(self, event: Event) -> None:
         try:

@@ -94,10 +94,16 @@ class Portable(Explorer):
     def _state(self) -> dict[str, Any]:
         """Return what the module reads: the traits that this explorer added to a bare widget."""
         bare = set(anywidget.AnyWidget.class_trait_names(sync=True))
-        return {name: getattr(self, name) for name in self.class_trait_names(sync=True) if name not in bare}
+        return {
+            name: getattr(self, name)
+            for name in self.class_trait_names(sync=True)
+            if name not in bare
+        }
 
 
 def _json(state: dict[str, Any]) -> str:
     """Return JSON that no text inside can end: every ``<`` is written as an escape."""
-    text = json.dumps(state, default=lambda data: {"$bytes": base64.b64encode(data).decode("ascii")})
+    text = json.dumps(
+        state, default=lambda data: {"$bytes": base64.b64encode(data).decode("ascii")}
+    )
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028")

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 __all__ = ["PromptExplorer", "as_code", "words_of"]
 
 _FIRST: Final = "a red car on a beach, watercolor"
-_LONGEST_HISTORY: Final = 24  # pictures in the strip, favourites not counted: 40 kB in a saved notebook
+_LONGEST_HISTORY: Final = (
+    24  # pictures in the strip, favourites not counted: 40 kB in a saved notebook
+)
 _IN_CODE: Final = (
     "negative_prompt", "seed", "steps", "guidance_scale", "width", "height", "scheduler",
     "variation_seed", "variation_amount",
@@ -54,7 +56,11 @@ class _Entry:
     def renew(self, result: Result) -> None:
         """Show what the same settings made anew; after a change of the weights it is another picture."""
         if self.made() is not result:
-            self.thumbnail, self.picture, self.made = thumbnail(result.image), shown(result.image), weakref.ref(result)
+            self.thumbnail, self.picture, self.made = (
+                thumbnail(result.image),
+                shown(result.image),
+                weakref.ref(result),
+            )
 
 
 class PromptExplorer(Studio):
@@ -101,7 +107,12 @@ class PromptExplorer(Studio):
     pinned = traitlets.Dict().tag(sync=True)
 
     def __init__(
-        self, pipe: Any, prompt: str | Settings | Result = _FIRST, *, memory: int = MEMORY, **changes: Any
+        self,
+        pipe: Any,
+        prompt: str | Settings | Result = _FIRST,
+        *,
+        memory: int = MEMORY,
+        **changes: Any,
     ) -> None:
         self.result: Result | None = None
         self._moving = False  # pictures on the way of a drag do not enter the history
@@ -142,7 +153,9 @@ class PromptExplorer(Studio):
 
     def _do_set(self, values: dict[str, Any], by: str = "", *, moving: bool = False) -> None:
         self._moving = moving
-        changes = {name: value for name, value in values.items() if name in _IN_CODE or name == "prompt"}
+        changes = {
+            name: value for name, value in values.items() if name in _IN_CODE or name == "prompt"
+        }
         self._ask(self.settings.replace(**changes, variation_seed=None, variation_amount=0.0), by)
 
     def _do_show(self, number: int) -> None:
@@ -153,7 +166,11 @@ class PromptExplorer(Studio):
     def _do_go(self, way: int) -> None:
         """Undo (-1) and redo (1): the neighbour of the picture on show."""
         numbers = [entry.number for entry in self._entries]
-        here = numbers.index(self.view["number"]) if self.view.get("number") in numbers else len(numbers)
+        here = (
+            numbers.index(self.view["number"])
+            if self.view.get("number") in numbers
+            else len(numbers)
+        )
         if 0 <= here + way < len(numbers):
             self._do_show(numbers[here + way])
 
@@ -163,12 +180,18 @@ class PromptExplorer(Studio):
             return
         known = entry.made()
         if entry.favourite is None and known is None:
-            raise InvalidSettings("That picture is no longer in memory: click it first, then give it its star.")
+            raise InvalidSettings(
+                "That picture is no longer in memory: click it first, then give it its star."
+            )
         entry.favourite = known if entry.favourite is None else None
         self._tell_history()
 
     def _do_pin(self) -> None:
-        self.pinned = {} if self.pinned or not self.view else {key: self.view[key] for key in ("picture", "caption")}
+        self.pinned = (
+            {}
+            if self.pinned or not self.view
+            else {key: self.view[key] for key in ("picture", "caption")}
+        )
 
     def _do_save(self) -> None:
         if self.result is None:
@@ -191,7 +214,9 @@ class PromptExplorer(Studio):
                 return  # it is on show: a hand that lets go asks again for what it had asked for
             if entry is None and not self._moving:
                 picture, small = shown(result.image), thumbnail(result.image)
-                entry = _Entry(next(self._numbers), asked.first, small, picture, weakref.ref(result))
+                entry = _Entry(
+                    next(self._numbers), asked.first, small, picture, weakref.ref(result)
+                )
                 self._entries.append(entry)
                 self._forget_oldest()
             self.view = {
@@ -207,7 +232,10 @@ class PromptExplorer(Studio):
         """The place of a picture in the history, made to show it; a favourite keeps its own picture."""
         found = [entry for entry in self._entries if entry.settings.same_picture(settings)]
         for entry in found:
-            if entry.favourite is not None and entry.favourite.image.tobytes() == result.image.tobytes():
+            if (
+                entry.favourite is not None
+                and entry.favourite.image.tobytes() == result.image.tobytes()
+            ):
                 return entry
         plain = next((entry for entry in found if entry.favourite is None), None)
         if plain is not None:
@@ -240,7 +268,11 @@ def as_code(settings: Settings) -> str:
     """Return the call that makes a picture with these settings again: every value that matters, nothing implied."""
     plain = Settings()
     values = {name: getattr(settings, name) for name in _IN_CODE}
-    told = [f"{name}={value!r}" for name, value in values.items() if name == "seed" or value != getattr(plain, name)]
+    told = [
+        f"{name}={value!r}"
+        for name, value in values.items()
+        if name == "seed" or value != getattr(plain, name)
+    ]
     return f"sdkit.generate(pipe, {', '.join([repr(settings.prompt), *told])})"
 
 
@@ -279,6 +311,10 @@ def _judged(word: Word, near: tuple[str, ...] | None) -> dict[str, str]:
     if near is not None:
         return {
             "kind": "unknown",
-            "hint": "Pocket has never seen it" + (f"; do you mean {' or '.join(near)}?" if near else ""),
+            "hint": "Pocket has never seen it"
+            + (f"; do you mean {' or '.join(near)}?" if near else ""),
         }
-    return {"kind": "known", "hint": f"read as {' + '.join(word.pieces)}" if len(word.pieces) > 1 else ""}
+    return {
+        "kind": "known",
+        "hint": f"read as {' + '.join(word.pieces)}" if len(word.pieces) > 1 else "",
+    }

@@ -114,7 +114,9 @@ class Sketchpad(Studio):
 
     def _do_set(self, values: dict[str, Any], by: str = "") -> None:
         names = {"prompt", "seed", "steps", "guidance_scale", "strength"}
-        self.settings = self.settings.replace(**{name: value for name, value in values.items() if name in names})
+        self.settings = self.settings.replace(
+            **{name: value for name, value in values.items() if name in names}
+        )
         self._tell(by)
         if self.view or self.worker.busy or "go" in values:
             self._ask()
@@ -163,7 +165,8 @@ class Sketchpad(Studio):
             "picture": shown(result.image),
             "caption": caption([result.settings], result.seconds),
             "prompt": result.settings.prompt,
-            "code": as_code(result.settings)[:-1] + f", strength={result.settings.strength!r}{fit}{layers})",
+            "code": as_code(result.settings)[:-1]
+            + f", strength={result.settings.strength!r}{fit}{layers})",
         }
 
 

@@ -36,8 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbnail"]
 
-MEMORY: Final = 64 * 2**20  # bytes of remembered results: 1,000 pictures of Pocket, 60 of Stable Diffusion
-DECODED: Final = 160 * 160  # pixels: up to here previews go through the autoencoder, which takes 10 ms each
+MEMORY: Final = (
+    64 * 2**20
+)  # bytes of remembered results: 1,000 pictures of Pocket, 60 of Stable Diffusion
+DECODED: Final = (
+    160 * 160
+)  # pixels: up to here previews go through the autoencoder, which takes 10 ms each
 _PREVIEW_SHARE: Final = 0.05  # of the time goes into previews at most
 _TOLD_EVERY: Final = 0.1  # seconds; what the browser paints it takes from the run
 _THUMBNAIL: Final = 96  # pixels
@@ -49,7 +53,9 @@ class Asked:
 
     settings: tuple[Settings, ...] = field(compare=False)
     condition: int  # of the pipeline, when it was asked
-    image: Image.Image | None = field(default=None, compare=False)  # the settings hold the fingerprints of both
+    image: Image.Image | None = field(
+        default=None, compare=False
+    )  # the settings hold the fingerprints of both
     mask: Image.Image | None = field(default=None, compare=False)
     recipes: tuple[Settings, ...] = field(init=False)
 
@@ -101,7 +107,10 @@ class Studio(Explorer):
         """Ask for pictures, from words or from a picture; whatever was asked before is outdated."""
         if image is not None:
             task = "image-to-image" if mask is None else "inpainting"
-            sums = {"source": fingerprint(image), "mask": None if mask is None else fingerprint(mask)}
+            sums = {
+                "source": fingerprint(image),
+                "mask": None if mask is None else fingerprint(mask),
+            }
             settings = tuple(s.replace(task=task, **sums) for s in settings)
         self.worker.submit(Asked(settings, self.condition(), image, mask), settled=settled)
 
@@ -177,7 +186,11 @@ class Studio(Explorer):
     def _end(self, event: Event) -> None:
         """Show how a run ended."""
         if event.kind == "done":
-            self.error, self.message, self.note = None, "", " ".join(getattr(event.value, "notes", ()))
+            self.error, self.message, self.note = (
+                None,
+                "",
+                " ".join(getattr(event.value, "notes", ())),
+            )
             before = self.view
             self._show(event.request, event.value)
             if self.view is not before:
@@ -198,13 +211,19 @@ class Studio(Explorer):
     def _bytes(result: Any) -> int:
         """How much memory a result takes."""
         latents = 0 if result.latents is None else result.latents.nbytes
-        pictures = sum(image.width * image.height * len(image.getbands()) for image in result.images)
+        pictures = sum(
+            image.width * image.height * len(image.getbands()) for image in result.images
+        )
         return int(latents + pictures)
 
 
 def complete(pipe: Any, asked: str | Settings | Result, **changes: Any) -> Settings:
     """Return settings in which everything that a control can show has a value."""
-    settings = asked if isinstance(asked, Settings) else getattr(asked, "settings", None) or Settings(str(asked))
+    settings = (
+        asked
+        if isinstance(asked, Settings)
+        else getattr(asked, "settings", None) or Settings(str(asked))
+    )
     return defaults(pipe).fill(settings.replace(**changes)).replace(model=None, version=None)
 
 
@@ -212,13 +231,16 @@ def limits(pipe: Any) -> dict[str, Any]:
     """Return what the controls offer for this pipeline."""
     own = defaults(pipe)
     sides = [(own.width, own.height)]
-    sides += [(_to8(own.width * x), _to8(own.height * y)) for x, y in ((1.5, 1), (1, 1.5), (1.5, 1.5))]
+    sides += [
+        (_to8(own.width * x), _to8(own.height * y)) for x, y in ((1.5, 1), (1, 1.5), (1.5, 1.5))
+    ]
     named = scheduler_name(pipe)
     return {
         "steps": max(2 * own.steps, 20),
         "guidance": max(12.0, 2 * (own.guidance_scale or 0)),
         "sizes": [list(side) for side in dict.fromkeys(sides)],
-        "schedulers": [[key, SCHEDULERS[key]] for key in suiting(pipe)] or [["", "the model's own"]],
+        "schedulers": [[key, SCHEDULERS[key]] for key in suiting(pipe)]
+        or [["", "the model's own"]],
         "scheduler": named or "",
     }
 

@@ -85,7 +85,9 @@ class TraceExplorer(Studio, Portable):
     def __init__(self, pipe: Any, result: Result, *, memory: int = MEMORY) -> None:
         trace = getattr(result, "trace", None)
         if trace is None or trace.latents is None or trace.x0 is None:
-            raise InvalidSettings("This result holds no trace: make it again with generate(..., trace=True).")
+            raise InvalidSettings(
+                "This result holds no trace: make it again with generate(..., trace=True)."
+            )
         self.result: Any = result  # with a trace, checked above
         self._numbers = count(1)
         self._runs: list[_Run] = []
@@ -108,11 +110,17 @@ class TraceExplorer(Studio, Portable):
 
     def _do_fork(self, step: int, changes: dict[str, Any]) -> None:
         settings = self.result.settings
-        known = {name: changes[name] for name in ("prompt", "seed", "guidance_scale") if name in changes}
+        known = {
+            name: changes[name] for name in ("prompt", "seed", "guidance_scale") if name in changes
+        }
         known = {name: value for name, value in known.items() if value != getattr(settings, name)}
         settings.replace(**known)  # what cannot be set is told before anything runs
         number = next(run.number for run in self._runs if run.result is self.result)
-        self.worker.submit(_Fork((settings,), self.condition(), run=number, step=step, changes=tuple(known.items())))
+        self.worker.submit(
+            _Fork(
+                (settings,), self.condition(), run=number, step=step, changes=tuple(known.items())
+            )
+        )
 
     # -- in the worker's thread ------------------------------------------------------------------------------------
 
@@ -136,7 +144,9 @@ class TraceExplorer(Studio, Portable):
         run = _Run(number, result, {**self._told(result), "number": number})
         self._runs = [*self._runs[:1], *self._runs[1:][-_STRIP:], run]
         self.result, self.view = result, run.told
-        changed = ", ".join(f"{name}={value!r}" for name, value in fork.changes) if fork else "the run"
+        changed = (
+            ", ".join(f"{name}={value!r}" for name, value in fork.changes) if fork else "the run"
+        )
         line = {
             "number": number,
             "picture": thumbnail(result.image),
@@ -203,8 +213,12 @@ def _reduced(values: NDArray[np.floating[Any]], side: int) -> NDArray[np.float32
     rows, columns = _grid(values, side)
     if (rows, columns) == values.shape[1:3]:
         return values.astype(np.float32)
-    planes = values.astype(np.float32).transpose(0, 3, 1, 2).reshape(-1, *values.shape[1:3])  # (steps·3, h, w)
-    small = [np.asarray(Image.fromarray(p).resize((columns, rows), Image.Resampling.BOX)) for p in planes]
+    planes = (
+        values.astype(np.float32).transpose(0, 3, 1, 2).reshape(-1, *values.shape[1:3])
+    )  # (steps·3, h, w)
+    small = [
+        np.asarray(Image.fromarray(p).resize((columns, rows), Image.Resampling.BOX)) for p in planes
+    ]
     return np.stack(small).reshape(len(values), 3, rows, columns).transpose(0, 2, 3, 1)
 
 

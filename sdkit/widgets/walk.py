@@ -36,7 +36,13 @@ if TYPE_CHECKING:
 __all__ = ["WalkExplorer"]
 
 _BUDGET: Final = 180_000  # bytes of all frames in the panel
-_SIDES: Final = (256, 192, 128, 96, 64)  # pixels of a frame in the panel: the largest that fits the budget
+_SIDES: Final = (
+    256,
+    192,
+    128,
+    96,
+    64,
+)  # pixels of a frame in the panel: the largest that fits the budget
 _BATCH: Final = 4  # frames made together: small, so that new ones are seen often
 _MOST_FRAMES: Final = 96
 _MOST_KEYFRAMES: Final = 12
@@ -81,7 +87,10 @@ class WalkExplorer(Studio, Portable):
     def __init__(
         self,
         pipe: Any,
-        keyframes: Sequence[str | Settings | Result] = ("a cat on a purple background", "a fox in the snow"),
+        keyframes: Sequence[str | Settings | Result] = (
+            "a cat on a purple background",
+            "a fox in the snow",
+        ),
         *,
         frames: int = 16,
         words: str = "aligned",
@@ -120,7 +129,9 @@ class WalkExplorer(Studio, Portable):
 
     # -- messages --------------------------------------------------------------------------------------------------
 
-    def _do_set(self, keyframes: list[dict[str, Any]], options: dict[str, Any], by: str = "") -> None:
+    def _do_set(
+        self, keyframes: list[dict[str, Any]], options: dict[str, Any], by: str = ""
+    ) -> None:
         _check_keyframes(keyframes)
         base = self.keyframes[0].replace(steps=options.get("steps", self.keyframes[0].steps))
         self.keyframes = [base.replace(prompt=k["prompt"], seed=k["seed"]) for k in keyframes]
@@ -135,14 +146,25 @@ class WalkExplorer(Studio, Portable):
         stem = safe_name(self.keyframes[0].prompt, self.keyframes[0].seed) + "-walk"
         names = (Path(f"{stem}{'' if n == 1 else f'-{n}'}{suffix}") for n in count(1))
         self.worker.submit(
-            _Way(tuple(self.keyframes), next(self._films), film=next(p for p in names if not p.exists()))
+            _Way(
+                tuple(self.keyframes),
+                next(self._films),
+                film=next(p for p in names if not p.exists()),
+            )
         )
 
     def _go(self, by: str) -> None:
         keyframes = [{"prompt": k.prompt, "seed": k.seed} for k in self.keyframes]
-        self.asked = {"keyframes": keyframes, "steps": self.keyframes[0].steps, **self.options, "by": by}
+        self.asked = {
+            "keyframes": keyframes,
+            "steps": self.keyframes[0].steps,
+            **self.options,
+            "by": by,
+        }
         options = {**self.options, "frames": max(int(self.options["frames"]), len(keyframes))}
-        self.worker.submit(_Way(tuple(self.keyframes), self.condition(), options=tuple(options.items())))
+        self.worker.submit(
+            _Way(tuple(self.keyframes), self.condition(), options=tuple(options.items()))
+        )
 
     # -- in the worker's thread ------------------------------------------------------------------------------------
 
@@ -152,7 +174,9 @@ class WalkExplorer(Studio, Portable):
         assert isinstance(asked, _Way)  # noqa: S101 - this panel asks for nothing else
         if asked.film is not None:
             assert self.walk is not None  # noqa: S101 - checked when it was asked for
-            return self.walk.save(asked.film, scale=max(1, 512 // max(self.walk[0].size)), progress=False)
+            return self.walk.save(
+                asked.film, scale=max(1, 512 // max(self.walk[0].size)), progress=False
+            )
 
         def on_frame(walk: Walk) -> None:
             job.report({"step": len(walk), "total": walk.plan.frames, "frames": self._told(walk)})
@@ -177,12 +201,17 @@ class WalkExplorer(Studio, Portable):
         """Every frame there is, with its place on the way in 0..1."""
         if walk is not self._encoded_of:  # another run's frames may lie at the same places
             self._encoded, self._encoded_of = {}, walk
-        side = next((s for s in _SIDES if walk.plan.frames * _size_of_frame(s) <= _BUDGET), _SIDES[-1])
+        side = next(
+            (s for s in _SIDES if walk.plan.frames * _size_of_frame(s) <= _BUDGET), _SIDES[-1]
+        )
         for n, place in enumerate(walk.places):
             if place not in self._encoded:
                 image = walk[n]
                 self._encoded[place] = compressed(
-                    resized(image, min(1.0, side / max(image.size)) if max(image.size) > side else 1), 85
+                    resized(
+                        image, min(1.0, side / max(image.size)) if max(image.size) > side else 1
+                    ),
+                    85,
                 )[1]
         whole = walk.plan.segments or 1
         return [{"at": place[0] / whole, "picture": self._encoded[place]} for place in walk.places]
@@ -223,4 +252,6 @@ def _choices() -> dict[str, Any]:
 def _check_keyframes(keyframes: Sequence[Any]) -> None:
     if isinstance(keyframes, str) or not 2 <= len(keyframes) <= _MOST_KEYFRAMES:
         number = 1 if isinstance(keyframes, str) else len(keyframes)
-        raise InvalidSettings(f"A walk in this panel has 2 to {_MOST_KEYFRAMES} keyframes, and {number} was given.")
+        raise InvalidSettings(
+            f"A walk in this panel has 2 to {_MOST_KEYFRAMES} keyframes, and {number} was given."
+        )

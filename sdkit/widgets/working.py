@@ -72,6 +72,12 @@ def _blocks(pipe: Any) -> list[nn.Module]:
     from torch import nn
 
     parts = (denoiser_of(pipe), autoencoder_of(pipe))
-    plain = [p for p in parts if getattr(p, "_compiled_call_impl", None) is None and not hasattr(p, "_orig_mod")]
-    lists = [module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)]
+    plain = [
+        p
+        for p in parts
+        if getattr(p, "_compiled_call_impl", None) is None and not hasattr(p, "_orig_mod")
+    ]
+    lists = [
+        module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)
+    ]
     return [block for found in lists for block in found if block is not None]

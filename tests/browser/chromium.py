@@ -39,26 +39,61 @@ def _unpacked(cache: Path) -> tuple[str, dict[str, str]]:
     if not (root / "complete").exists():
         shutil.rmtree(cache, ignore_errors=True)
         (cache / "lists" / "partial").mkdir(parents=True)
-        (cache / "none").touch()  # as if nothing were installed: the answer does not hang on this machine's state
-        own = [f"-oDir::State::Lists={cache / 'lists'}", f"-oDir::Cache={cache}", "-oDebug::NoLocking=1", "-qq"]
+        (
+            cache / "none"
+        ).touch()  # as if nothing were installed: the answer does not hang on this machine's state
+        own = [
+            f"-oDir::State::Lists={cache / 'lists'}",
+            f"-oDir::Cache={cache}",
+            "-oDebug::NoLocking=1",
+            "-qq",
+        ]
         _run(cache, "apt-get", *own, "update")
-        options = ["--yes", "--print-uris", "--no-install-recommends", f"-oDir::State::status={cache / 'none'}"]
-        needed = _run(cache, "apt-get", *own, *options, "install", "chromium-headless-shell", "fonts-dejavu-core")
-        names = {line.split()[1].partition("_")[0] for line in needed.splitlines() if line.startswith("'")}
+        options = [
+            "--yes",
+            "--print-uris",
+            "--no-install-recommends",
+            f"-oDir::State::status={cache / 'none'}",
+        ]
+        needed = _run(
+            cache,
+            "apt-get",
+            *own,
+            *options,
+            "install",
+            "chromium-headless-shell",
+            "fonts-dejavu-core",
+        )
+        names = {
+            line.split()[1].partition("_")[0]
+            for line in needed.splitlines()
+            if line.startswith("'")
+        }
         _run(cache, "apt-get", *own, "download", *sorted(names - _installed()))
         for package in cache.glob("*.deb"):
             _run(cache, "dpkg", "-x", str(package), str(root))
             package.unlink()
         (root / "fonts.conf").write_text(FONTS.format(root=root), encoding="utf-8")
         (root / "complete").touch()
-    program = next(f for f in sorted(root.rglob("*headless*shell")) if f.is_file() and f.read_bytes()[:4] == b"\x7fELF")
+    program = next(
+        f
+        for f in sorted(root.rglob("*headless*shell"))
+        if f.is_file() and f.read_bytes()[:4] == b"\x7fELF"
+    )
     libraries = sorted({str(f.parent) for f in root.rglob("*.so*")})
-    return str(program), {"LD_LIBRARY_PATH": os.pathsep.join(libraries), "FONTCONFIG_FILE": str(root / "fonts.conf")}
+    return str(program), {
+        "LD_LIBRARY_PATH": os.pathsep.join(libraries),
+        "FONTCONFIG_FILE": str(root / "fonts.conf"),
+    }
 
 
 def _installed() -> set[str]:
     told = _run(Path.home(), "dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\\n")
-    return {name for name, _, status in (line.partition(" ") for line in told.splitlines()) if status == "installed"}
+    return {
+        name
+        for name, _, status in (line.partition(" ") for line in told.splitlines())
+        if status == "installed"
+    }
 
 
 def _run(folder: Path, *command: str) -> str:

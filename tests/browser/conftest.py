@@ -39,12 +39,17 @@ WAIT = 1000 * int(
     os.environ.get("SDKIT_BROWSER_PATIENCE", "180")
 )  # milliseconds for what depends on the model; a loaded machine is slow, and slow is no failure
 SETTINGS = {
-    "apputils-extension/notification.jupyterlab-settings": {"fetchNews": "false", "checkForUpdates": False},
+    "apputils-extension/notification.jupyterlab-settings": {
+        "fetchNews": "false",
+        "checkForUpdates": False,
+    },
     "apputils-extension/themes.jupyterlab-settings": {"adaptive-theme": False},
 }
 
 
-@pytest.fixture(scope="package")  # not longer: Playwright's event loop would still run under other tests
+@pytest.fixture(
+    scope="package"
+)  # not longer: Playwright's event loop would still run under other tests
 def browser():
     from playwright.sync_api import sync_playwright
 
@@ -52,7 +57,9 @@ def browser():
         path, needs = find_chromium(playwright.chromium.executable_path)
         # containers give no user namespaces for Chromium's own sandbox; the pages are our own
         yield playwright.chromium.launch(
-            executable_path=path, env={**os.environ, **needs}, args=["--no-sandbox", "--disable-dev-shm-usage"]
+            executable_path=path,
+            env={**os.environ, **needs},
+            args=["--no-sandbox", "--disable-dev-shm-usage"],
         )
 
 
@@ -106,7 +113,9 @@ def _await(url, process, log):
                 return
         except OSError:
             time.sleep(0.2)  # the server offers nothing to wait on before it listens
-    pytest.fail("JupyterLab did not start:\n" + log.read_text(encoding="utf-8", errors="replace")[-3000:])
+    pytest.fail(
+        "JupyterLab did not start:\n" + log.read_text(encoding="utf-8", errors="replace")[-3000:]
+    )
 
 
 class Notebook:
@@ -116,7 +125,10 @@ class Notebook:
         self.page, self.url, self.path = page, url, folder / name
         self.problems = []
         page.on("pageerror", lambda error: self.problems.append(str(error)))
-        page.on("console", lambda m: self.problems.append(m.text) if m.type == "error" and _ours(m) else None)
+        page.on(
+            "console",
+            lambda m: self.problems.append(m.text) if m.type == "error" and _ours(m) else None,
+        )
 
     def wait(self):
         """Wait until the notebook is the page's current document and its kernel is ready."""
@@ -139,7 +151,9 @@ class Notebook:
         """Run one cell and wait until the kernel has done it."""
         prompt = self.page.locator(".jp-CodeCell").nth(index).locator(".jp-InputArea-prompt").first
         before = prompt.text_content()
-        self.page.evaluate("(index) => { jupyterapp.shell.currentWidget.content.activeCellIndex = index; }", index)
+        self.page.evaluate(
+            "(index) => { jupyterapp.shell.currentWidget.content.activeCellIndex = index; }", index
+        )
         self.do("notebook:run-cell")
         expect(prompt).not_to_have_text(before, timeout=WAIT)
         expect(prompt).to_have_text(re.compile(r"\[\d+\]"), timeout=WAIT)
@@ -149,7 +163,12 @@ class Notebook:
         self.page.evaluate("(command) => { jupyterapp.commands.execute(command); }", command)
 
     def text_of(self, index):
-        return self.page.locator(".jp-CodeCell").nth(index).locator(".jp-OutputArea-output").all_inner_texts()
+        return (
+            self.page.locator(".jp-CodeCell")
+            .nth(index)
+            .locator(".jp-OutputArea-output")
+            .all_inner_texts()
+        )
 
     def save(self):
         before = self.path.stat().st_mtime_ns
@@ -209,7 +228,10 @@ def notebook(browser, server, request):
         for page in context.pages:
             if failed:
                 KEPT.mkdir(parents=True, exist_ok=True)
-                page.screenshot(path=KEPT / f"{request.node.name[:80].replace('/', '-')}-{n}.png", full_page=True)
+                page.screenshot(
+                    path=KEPT / f"{request.node.name[:80].replace('/', '-')}-{n}.png",
+                    full_page=True,
+                )
         context.close()
     shut_down_kernels(url)
 
@@ -218,7 +240,9 @@ def shut_down_kernels(url):
     with urllib.request.urlopen(f"{url}/api/sessions?token=test") as answer:
         sessions = json.load(answer)
     for session in sessions:
-        delete = urllib.request.Request(f"{url}/api/sessions/{session['id']}?token=test", method="DELETE")
+        delete = urllib.request.Request(
+            f"{url}/api/sessions/{session['id']}?token=test", method="DELETE"
+        )
         urllib.request.urlopen(delete).close()
 
 

@@ -83,7 +83,9 @@ def test_measure(notebook):
         book.run_cell(cell)
     idle(page)
     told = lambda cell: (book.run_cell(cell), json.loads(book.text_of(cell)[-1]))[1]  # noqa: E731 - used in this function alone
-    bare = told(2)  # half of them before, half of them after: other work on the machine comes and goes
+    bare = told(
+        2
+    )  # half of them before, half of them after: other work on the machine comes and goes
     page.locator(".sd-now").last.wait_for()
     page.evaluate(WATCH)
 
@@ -102,7 +104,9 @@ def test_measure(notebook):
     _, after, shown, state = told(4)
     back = []
     for value in (4.1, 11.7, 4.1, 11.7):
-        page.wait_for_timeout(300)  # a hand does not move the slider again while the last move is being shown
+        page.wait_for_timeout(
+            300
+        )  # a hand does not move the slider again while the last move is being shown
         back.append(move([value])[1])
     unchanged = told(4)[1] == after
     stop, step = told(3)

@@ -35,7 +35,9 @@ def changed(page, before, selector=".sd-now"):
 
 
 def idle(page):
-    page.wait_for_function("() => document.querySelector('.sd-status').textContent.includes('seed')")
+    page.wait_for_function(
+        "() => document.querySelector('.sd-status').textContent.includes('seed')"
+    )
 
 
 def ask(book, index):
@@ -88,7 +90,9 @@ def test_prompt_explorer_follows_the_hand(notebook):
 
     # Stop, in the middle of a long run
     book.run_cell(4)
-    page.wait_for_function("() => /step [1-9]\\d* of 1000/.test(document.querySelector('.sd-status').textContent)")
+    page.wait_for_function(
+        "() => /step [1-9]\\d* of 1000/.test(document.querySelector('.sd-status').textContent)"
+    )
     page.get_by_role("button", name="stop at once").click()
     idle(page)
     stopped, busy, steps = ask(book, 5)
@@ -123,15 +127,21 @@ def test_a_saved_notebook_shows_a_picture_without_a_kernel(notebook):
     book.run_cell(1)
     idle(book.page)
     book.page.wait_for_function("() => document.querySelector('.sdkit-still img')")
-    assert not book.page.locator(".sdkit-still").is_visible(), "the still is hidden while the panel lives"
+    assert not book.page.locator(".sdkit-still").is_visible(), (
+        "the still is hidden while the panel lives"
+    )
     saved = book.save()
     outputs = saved["cells"][1]["outputs"]
-    assert any("data:image/webp" in "".join(o.get("data", {}).get("text/html", "")) for o in outputs)
+    assert any(
+        "data:image/webp" in "".join(o.get("data", {}).get("text/html", "")) for o in outputs
+    )
     assert book.path.stat().st_size <= 400_000
     book.shut_down()
     book.page.reload()
     book.page.locator(".sdkit-still img").wait_for()
-    book.page.wait_for_function("() => !document.body.innerText.includes('Error displaying widget')")
+    book.page.wait_for_function(
+        "() => !document.body.innerText.includes('Error displaying widget')"
+    )
 
 
 def test_every_control_is_reached_by_keyboard_and_keys_stay_in_the_panel(notebook):
@@ -197,7 +207,9 @@ def test_drafts_board_branches_keeps_and_exports(notebook):
     before = source(page, ".sd-sheet img")
     drag(page, "stray", 0.95)
     changed(page, before, ".sd-sheet img")
-    page.wait_for_function("() => !document.querySelector('.sd-sheet').classList.contains('sd-running')")
+    page.wait_for_function(
+        "() => !document.querySelector('.sd-sheet').classList.contains('sd-running')"
+    )
     assert all(amount > 0.8 for amount in ask(book, 2)[0])
     page.locator(".sd-sheet .sd-tile").nth(2).hover()
     page.locator(".sd-sheet").get_by_role("button", name="keep").nth(2).click()
@@ -318,10 +330,15 @@ def test_notebook_7_shows_the_same_panel(notebook):
 
 def alone(browser, path):
     """Open an exported page from disk, with the network off; return it and what went wrong in it."""
-    context = browser.new_context(offline=True, color_scheme="dark", viewport={"width": 800, "height": 900})
+    context = browser.new_context(
+        offline=True, color_scheme="dark", viewport={"width": 800, "height": 900}
+    )
     page, problems = context.new_page(), []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: problems.append(message.text) if message.type == "error" else None,
+    )
     page.goto(f"file://{path}")
     page.locator(".sdkit").wait_for()
     return page, problems
@@ -343,7 +360,9 @@ def test_trace_explorer_remixes_in_the_page_and_forks_in_the_kernel(notebook, br
     page.locator(".sd-strip .sd-thumb").nth(1).wait_for()
     assert ask(book, 2) == ["a dog", ""]
     page.locator(".sd-strip .sd-thumb").first.click()
-    page.wait_for_function("() => document.querySelector('[aria-label=\"prompt from here on\"]').value === 'a cat'")
+    page.wait_for_function(
+        "() => document.querySelector('[aria-label=\"prompt from here on\"]').value === 'a cat'"
+    )
     exported, problems = alone(browser, tmp_path / "t.html")
     look_at_steps(exported)
     assert exported.get_by_role("button", name="make the picture").count() == 0
@@ -424,7 +443,9 @@ def test_no_text_becomes_markup(notebook):
     book.run_cell(0)
     book.run_cell(1)
     page = book.page
-    page.wait_for_function(f"() => document.querySelectorAll('.sdkit').length === {4 * len(HOSTILE)}")
+    page.wait_for_function(
+        f"() => document.querySelectorAll('.sdkit').length === {4 * len(HOSTILE)}"
+    )
     found = page.evaluate(
         """() => [...document.querySelectorAll('.sdkit *')].map((e) => [e.localName, ...e.getAttributeNames()])"""
     )
@@ -434,7 +455,10 @@ def test_no_text_becomes_markup(notebook):
     }  # fmt: skip
     assert {tag for tag, *_ in found} <= allowed
     assert not [
-        name for _, *names in found for name in names if name.startswith("on") or name in {"href", "srcdoc", "action"}
+        name
+        for _, *names in found
+        for name in names
+        if name.startswith("on") or name in {"href", "srcdoc", "action"}
     ]
     assert page.evaluate(
         "[...document.querySelectorAll('.sdkit img')].every((i) => !i.src || i.src.startsWith('blob:'))"

@@ -62,7 +62,11 @@ def fetch(hand: str) -> Path:
     if npm:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: S603 - the package's name is a constant of this file
-            [npm, "pack", "--silent", name], cwd=path.parent, capture_output=True, text=True, check=False
+            [npm, "pack", "--silent", name],
+            cwd=path.parent,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         said = f"npm said: {(done.stderr.strip().splitlines() or ['nothing'])[-1]}"
     if not path.is_file():
@@ -90,7 +94,9 @@ def _bitmaps(hand: str, process: int) -> tuple[tarfile.TarFile, dict[str, str]]:
 def _vectors(hand: str) -> tuple[dict[str, str], dict[str, str], tuple[int, int]]:
     """Icon names by code points, their paths by name, and the side lengths of their drawing board."""
     with tarfile.open(fetch(hand)) as package:
-        chars, icons = (json.load(_member(package, f"package/{name}.json")) for name in ("chars", "icons"))
+        chars, icons = (
+            json.load(_member(package, f"package/{name}.json")) for name in ("chars", "icons")
+        )
     bodies = {name: icon["body"] for name, icon in icons["icons"].items()}
     return chars, bodies, (icons.get("width", 16), icons.get("height", 16))
 
@@ -110,7 +116,9 @@ def _drawn(hand: str, glyph: str) -> bytes | None:
     from resvg_py import svg_to_bytes
 
     chars, bodies, (width, height) = _vectors(hand)
-    name = next((chars[code.lstrip("0")] for code in _codes(glyph) if code.lstrip("0") in chars), "")
+    name = next(
+        (chars[code.lstrip("0")] for code in _codes(glyph) if code.lstrip("0") in chars), ""
+    )
     if name not in bodies:
         return None
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}">{bodies[name]}</svg>'
@@ -122,9 +130,15 @@ def picture(hand: str, glyph: str) -> Image.Image:
     """The drawing of a glyph by one hand, RGBA, cut to what is drawn."""
     data = _drawn(hand, glyph)
     if data is None:
-        raise ValueError(f"The set {SETS[hand].package} has no drawing of {glyph!r}: choose another for this object.")
+        raise ValueError(
+            f"The set {SETS[hand].package} has no drawing of {glyph!r}: choose another for this object."
+        )
     drawing = Image.open(BytesIO(data)).convert("RGBA")
-    box = drawing.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()  # faint rims would move the object
+    box = (
+        drawing.getchannel("A").point(lambda a: 255 * (a > 8)).getbbox()
+    )  # faint rims would move the object
     if box is None:
-        raise ValueError(f"The drawing of {glyph!r} in {SETS[hand].package} is empty: choose another for this object.")
+        raise ValueError(
+            f"The drawing of {glyph!r} in {SETS[hand].package} is empty: choose another for this object."
+        )
     return drawing.crop(box)

@@ -54,7 +54,11 @@ def edge_loss(y: Tensor, x: Tensor) -> Tensor:
     error, total = y - x, x.new_zeros(())
     for scale in (1, 2):
         e = F.avg_pool2d(error, scale) if scale > 1 else error
-        total = total + (e[..., 1:] - e[..., :-1]).abs().mean() + (e[..., 1:, :] - e[..., :-1, :]).abs().mean()
+        total = (
+            total
+            + (e[..., 1:] - e[..., :-1]).abs().mean()
+            + (e[..., 1:, :] - e[..., :-1, :]).abs().mean()
+        )
     return total / 4
 
 
@@ -80,14 +84,17 @@ def psnr(model: AutoencoderKL, images: Tensor) -> float:
     return float(torch.cat(total).mean())
 
 
-def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed: int = 0) -> AutoencoderKL:
+def train_autoencoder(
+    preset: Preset, folder: Path, *, device: str = "cpu", seed: int = 0
+) -> AutoencoderKL:
     """Train (or finish training) the autoencoder of a preset; returns it in evaluation mode on `device`."""
     torch.manual_seed(seed)
     model = build_autoencoder(preset)
     path = folder / "autoencoder.pt"
     if preset.linear and not path.exists():
         first = pictures(
-            [scene(preset, 10_000_000 + n) for n in range(min(512, preset.autoencoder_samples))], preset.side
+            [scene(preset, 10_000_000 + n) for n in range(min(512, preset.autoencoder_samples))],
+            preset.side,
         )
         start_linear(model, to_pixels(first), torch.tensor(_OPPONENT))
     model.to(device)
@@ -96,7 +103,9 @@ def train_autoencoder(preset: Preset, folder: Path, *, device: str = "cpu", seed
     batch, total = preset.autoencoder_batch, preset.autoencoder_samples
     pool, start = np.zeros((0, 1, 1, 3), np.uint8), -1
     saved = time.monotonic()
-    fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(96)], preset.side)).to(device)
+    fresh = to_pixels(
+        pictures([scene(preset, n, training=False) for n in range(96)], preset.side)
+    ).to(device)
     bar = tqdm(total=total, initial=seen, desc="autoencoder", unit="img", mininterval=5)
     while seen < total:
         size = min(_POOL, total)

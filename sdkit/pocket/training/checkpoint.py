@@ -21,7 +21,9 @@ class Stateful(Protocol):
         """Take back what `state_dict` gave."""
 
 
-def save_checkpoint(path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer], seen: int) -> None:
+def save_checkpoint(
+    path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer], seen: int
+) -> None:
     """Write weights, optimizer state and the number of samples seen."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {
@@ -33,7 +35,9 @@ def save_checkpoint(path: Path, modules: Mapping[str, Stateful], opts: list[torc
     path.with_suffix(".part").replace(path)
 
 
-def load_checkpoint(path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer]) -> int:
+def load_checkpoint(
+    path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer]
+) -> int:
     """Restore what `save_checkpoint` wrote; returns the number of samples seen, 0 where there is no checkpoint."""
     if not path.exists():
         return 0

@@ -48,7 +48,10 @@ def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:
 def _outline(scene_: Scene) -> NDArray[np.uint8]:
     plain = render(Scene(scene_.items, "white", hand=scene_.hand), 32).masks
     first, second = (plain[:1], plain[1:]) if scene_.relation else (plain, plain[:0])
-    cover = [np.maximum.reduce(part) if part else np.zeros((32, 32), np.float32) for part in (first, second)]
+    cover = [
+        np.maximum.reduce(part) if part else np.zeros((32, 32), np.float32)
+        for part in (first, second)
+    ]
     return (np.stack(cover).reshape(2, 16, 2, 16, 2).mean((2, 4)) * 255 + 0.5).astype(np.uint8)
 
 

@@ -62,7 +62,9 @@ def _glyph(char: str) -> Image.Image:
     ImageDraw.Draw(picture).text((8, 8), char, font=font, embedded_color=True)
     box = picture.getbbox()
     if box is None:
-        raise ValueError(f"The emoji font has no glyph for {char!r}: choose another for this object.")
+        raise ValueError(
+            f"The emoji font has no glyph for {char!r}: choose another for this object."
+        )
     return picture.crop(box)
 
 
@@ -72,9 +74,15 @@ def _tinted(rgb: Array, alpha: Array, colour: str) -> Array:
     light = rgb @ np.array((0.299, 0.587, 0.114), np.float32)
     middle = float(np.average(light, weights=alpha + 1e-6))
     relative = np.clip(light / max(middle, 0.05), 0, 2)[..., None]
-    shade = np.where(relative < 1, target * (0.25 + 0.75 * relative), target + (1 - target) * (relative - 1) * 0.55)
+    shade = np.where(
+        relative < 1,
+        target * (0.25 + 0.75 * relative),
+        target + (1 - target) * (relative - 1) * 0.55,
+    )
     spread = rgb.max(-1) - rgb.min(-1)
-    keep = ((spread < 0.12) & ((light > 0.93) | (light < 0.22)))[..., None]  # eyes, windows, tyres stay
+    keep = ((spread < 0.12) & ((light > 0.93) | (light < 0.22)))[
+        ..., None
+    ]  # eyes, windows, tyres stay
     share = float((keep[..., 0] * alpha).sum() / alpha.sum())
     return np.where(keep & (share < 0.4), rgb, shade).astype(np.float32)
 
@@ -87,7 +95,12 @@ def _sprite(
     picture = _glyph(char) if hand == "noto" else art.picture(hand, char)
     scale = side / max(picture.size)
     width, height = (max(1, round(n * scale)) for n in picture.size)
-    small = np.asarray(picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS), np.float32) / 255
+    small = (
+        np.asarray(
+            picture.convert("RGBa").resize((width, height), Image.Resampling.LANCZOS), np.float32
+        )
+        / 255
+    )
     alpha = small[..., 3]
     rgb = small[..., :3] / np.maximum(alpha, 1e-3)[..., None]
     rgb = np.clip(rgb, 0, 1)
@@ -112,7 +125,12 @@ def _rgb(*values: float) -> tuple[int, ...]:
 
 
 def _hills(
-    draw: ImageDraw.ImageDraw, level: float, height: float, waves: float, phase: float, fill: tuple[int, ...]
+    draw: ImageDraw.ImageDraw,
+    level: float,
+    height: float,
+    waves: float,
+    phase: float,
+    fill: tuple[int, ...],
 ) -> None:
     x = np.linspace(0, 1, 65)
     y = level - height * np.sin(2 * np.pi * (waves * x + phase))
@@ -120,17 +138,26 @@ def _hills(
     draw.polygon([*ridge, (_CANVAS, _CANVAS), (0, _CANVAS)], fill=fill)
 
 
-def _canvas(top: tuple[float, ...], bottom: tuple[float, ...]) -> tuple[Image.Image, ImageDraw.ImageDraw]:
+def _canvas(
+    top: tuple[float, ...], bottom: tuple[float, ...]
+) -> tuple[Image.Image, ImageDraw.ImageDraw]:
     picture = Image.fromarray((255 * _ramp(top, bottom, _CANVAS)).astype(np.uint8))
     return picture, ImageDraw.Draw(picture)
 
 
 def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, r: float, fill: tuple[int, ...]) -> None:
-    draw.ellipse([(_CANVAS * (x - r), _CANVAS * (y - r)), (_CANVAS * (x + r), _CANVAS * (y + r))], fill=fill)
+    draw.ellipse(
+        [(_CANVAS * (x - r), _CANVAS * (y - r)), (_CANVAS * (x + r), _CANVAS * (y + r))], fill=fill
+    )
 
 
 def _bar(
-    draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float, fill: tuple[int, ...]
+    draw: ImageDraw.ImageDraw,
+    left: float,
+    top: float,
+    right: float,
+    bottom: float,
+    fill: tuple[int, ...],
 ) -> None:
     draw.rectangle([_CANVAS * left, _CANVAS * top, _CANVAS * right, _CANVAS * bottom], fill=fill)
 
@@ -204,7 +231,14 @@ def _sea(rng: np.random.Generator) -> Image.Image:
     phase = rng.uniform()
     for k, level in enumerate((0.44, 0.58, 0.72, 0.86)):
         shade = 1 - 0.17 * k
-        _hills(draw, level, 0.018, 3 - 0.3 * k, phase + 0.3 * k, _rgb(0.30 * shade, 0.66 * shade, 0.86 * shade + 0.05))
+        _hills(
+            draw,
+            level,
+            0.018,
+            3 - 0.3 * k,
+            phase + 0.3 * k,
+            _rgb(0.30 * shade, 0.66 * shade, 0.86 * shade + 0.05),
+        )
     return picture
 
 
@@ -227,7 +261,14 @@ def _city(rng: np.random.Generator) -> Image.Image:
                 for column in (0.03, 0.08):
                     if rng.uniform() < 0.6:
                         y = top + 0.03 + 0.07 * row
-                        _bar(draw, left + column, y, left + column + 0.022, y + 0.03, _rgb(1, 0.85, 0.45))
+                        _bar(
+                            draw,
+                            left + column,
+                            y,
+                            left + column + 0.022,
+                            y + 0.03,
+                            _rgb(1, 0.85, 0.45),
+                        )
     _bar(draw, 0, 0.78, 1, 1, _rgb(0.30, 0.29, 0.38))
     _bar(draw, 0, 0.78, 1, 0.80, _rgb(0.45, 0.43, 0.52))
     for i in range(4):
@@ -266,7 +307,12 @@ def _stand(image: Array, item: Item, hand: str, cast_shadow: bool) -> Array:
     """Put an object (and its shadow) into the picture, in place; returns its mask."""
     side = image.shape[0]
     rgb, alpha = _sprite(
-        hand, item.kind.glyph, item.colour, item.upside_down, item.mirrored, max(4, round(item.size * side))
+        hand,
+        item.kind.glyph,
+        item.colour,
+        item.upside_down,
+        item.mirrored,
+        max(4, round(item.size * side)),
     )
     height, width = alpha.shape
     left, top = round(item.x * side - width / 2), round(item.y * side - height / 2)

@@ -31,14 +31,21 @@ class Watcher:
     def __init__(self, unet: UNet2DConditionModel) -> None:
         self.seen: list[Tensor] = []
         kept = unet.attn_processors
-        unet.set_attn_processor({name: self if ".attn2." in name else old for name, old in kept.items()})
+        unet.set_attn_processor(
+            {name: self if ".attn2." in name else old for name, old in kept.items()}
+        )
 
     def clear(self) -> None:
         """Forget the last pass."""
         self.seen.clear()
 
     def __call__(
-        self, attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor, *_: object, **__: object
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        *_: object,
+        **__: object,
     ) -> Tensor:
         """One cross-attention layer: `(B, pixels, C)` in and out."""
         query, key, value = (
@@ -49,7 +56,9 @@ class Watcher:
                 (attn.to_v, encoder_hidden_states),
             )
         )
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)  # (B, heads, pixels, tokens)
+        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(
+            -1
+        )  # (B, heads, pixels, tokens)
         if probabilities.shape[2] >= 64:
             self.seen.append(probabilities.mean(1))
         return attn.to_out[0]((probabilities @ value).transpose(1, 2).flatten(2))
@@ -76,7 +85,9 @@ class WordMarks:
                     wanted = self._ids(noun)
                     for at in range(len(tokens) - len(wanted) + 1):
                         if tuple(tokens[at : at + len(wanted)]) == wanted:
-                            coloured = item.colour is not None and (tokens[at - 1],) == self._ids(item.colour)
+                            coloured = item.colour is not None and (tokens[at - 1],) == self._ids(
+                                item.colour
+                            )
                             marks[row, slot, at - coloured : at + len(wanted)] = 1
         return marks
 

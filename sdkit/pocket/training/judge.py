@@ -31,7 +31,9 @@ _NUMBERS = (1, 2, 3, 4)
 
 
 def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU())
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+    )
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,15 @@ class Judge(nn.Module):
         super().__init__()
         self.kinds = kinds
         self.styles = (*STYLES, *hands[1:])
-        self.fine = nn.Sequential(_block(3, 32, 2), _block(32, 64, 2), _block(64, 64), _block(64, 64))  # → 16×16
-        self.coarse = nn.Sequential(_block(64, 128, 2), _block(128, 128), _block(128, 128), _block(128, 128))  # → 8×8
-        self.join = nn.Sequential(nn.Conv2d(192, 96, 1, bias=False), nn.BatchNorm2d(96), nn.SiLU(), _block(96, 96))
+        self.fine = nn.Sequential(
+            _block(3, 32, 2), _block(32, 64, 2), _block(64, 64), _block(64, 64)
+        )  # → 16×16
+        self.coarse = nn.Sequential(
+            _block(64, 128, 2), _block(128, 128), _block(128, 128), _block(128, 128)
+        )  # → 8×8
+        self.join = nn.Sequential(
+            nn.Conv2d(192, 96, 1, bias=False), nn.BatchNorm2d(96), nn.SiLU(), _block(96, 96)
+        )
         self.cells = nn.Conv2d(96, kinds + 1 + len(_COLOURS), 1)
         self.whole = nn.Linear(256, len(self.styles) + len(BACKGROUNDS) + len(_NUMBERS))
 
@@ -94,7 +102,9 @@ class Judge(nn.Module):
         for part in images.split(64):
             cells, whole, feature = self(part)
             where, colours = cells.split([self.kinds + 1, len(_COLOURS)], 1)
-            style, background, number = whole.split([len(self.styles), len(BACKGROUNDS), len(_NUMBERS)], 1)
+            style, background, number = whole.split(
+                [len(self.styles), len(BACKGROUNDS), len(_NUMBERS)], 1
+            )
             rows = zip(
                 where.softmax(1).numpy(),
                 colours.softmax(1).numpy(),
@@ -103,12 +113,16 @@ class Judge(nn.Module):
                 number.argmax(1),
                 strict=True,
             )
-            verdicts += [Verdict(w, c, self.styles[s], BACKGROUNDS[b], _NUMBERS[n]) for w, c, s, b, n in rows]
+            verdicts += [
+                Verdict(w, c, self.styles[s], BACKGROUNDS[b], _NUMBERS[n]) for w, c, s, b, n in rows
+            ]
             features.append(feature.numpy())
         return verdicts, np.concatenate(features)
 
 
-def _truth(scenes: list[Scene], kinds: dict[str, int], styles: tuple[str, ...]) -> tuple[Tensor, Tensor, Tensor]:
+def _truth(
+    scenes: list[Scene], kinds: dict[str, int], styles: tuple[str, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Object index and colour index by cell `(N, 16, 16)`, and style, background, number `(N, 3)`."""
     where = np.full((len(scenes), _GRID, _GRID), len(kinds), np.int64)
     colour = np.full((len(scenes), _GRID, _GRID), -100, np.int64)  # ignored by cross entropy
@@ -127,7 +141,9 @@ def _truth(scenes: list[Scene], kinds: dict[str, int], styles: tuple[str, ...]) 
     return torch.from_numpy(where), torch.from_numpy(colour), torch.from_numpy(whole)
 
 
-def train_judge(preset: Preset, folder: Path, *, samples: int = 150_000, device: str = "cpu") -> Judge:
+def train_judge(
+    preset: Preset, folder: Path, *, samples: int = 150_000, device: str = "cpu"
+) -> Judge:
     """Train (or load) the judge of a preset on scenes that are not Pocket's training scenes."""
     torch.manual_seed(1)
     kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
@@ -141,19 +157,29 @@ def train_judge(preset: Preset, folder: Path, *, samples: int = 150_000, device:
         images = torch.from_numpy(pictures(scenes, max(preset.side, 64)))
         where, colour, whole = _truth(scenes, kinds, model.styles)
         model.train()
-        for index in torch.randperm(chunk, generator=torch.Generator().manual_seed(seen)).split(batch):
+        for index in torch.randperm(chunk, generator=torch.Generator().manual_seed(seen)).split(
+            batch
+        ):
             rate = 2e-3 * min(1, (seen / batch + 1) / 50, max(0.01, (1 - seen / samples) / 0.5))
             prepare(opts, rate)
             x = images[index].to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-            x = x + torch.randn_like(x) * 0.06  # generated pictures are a little softer and noisier than rendered ones
+            x = (
+                x + torch.randn_like(x) * 0.06
+            )  # generated pictures are a little softer and noisier than rendered ones
             if seen // batch % 2:
                 x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.5 + x * 0.5
             cells, answers, _ = model(x)
             a, b = cells.split([len(kinds) + 1, len(_COLOURS)], 1)
-            style, background, number = answers.split([len(model.styles), len(BACKGROUNDS), len(_NUMBERS)], 1)
+            style, background, number = answers.split(
+                [len(model.styles), len(BACKGROUNDS), len(_NUMBERS)], 1
+            )
             w = whole[index].to(device)
-            loss = F.cross_entropy(a, where[index].to(device)) + F.cross_entropy(b, colour[index].to(device))
-            loss = loss + 0.2 * (F.cross_entropy(style, w[:, 0]) + F.cross_entropy(background, w[:, 1]))
+            loss = F.cross_entropy(a, where[index].to(device)) + F.cross_entropy(
+                b, colour[index].to(device)
+            )
+            loss = loss + 0.2 * (
+                F.cross_entropy(style, w[:, 0]) + F.cross_entropy(background, w[:, 1])
+            )
             if (w[:, 2] >= 0).any():
                 loss = loss + 0.2 * F.cross_entropy(number, w[:, 2])
             loss.backward()

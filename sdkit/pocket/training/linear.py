@@ -16,9 +16,7 @@ from torch import Tensor, nn
 __all__ = ["components", "start_linear"]
 
 _CONSTANT = 8.0  # beside data of unit size: the divisor then varies by a few per cent from picture to picture
-_DETAIL = (
-    0.5  # deviation of the channels after the first three: they matter less, and diffusion should spend less on them
-)
+_DETAIL = 0.5  # deviation of the channels after the first three: they matter less, and diffusion should spend less on them
 
 
 def _merge(x: Tensor) -> Tensor:
@@ -44,7 +42,9 @@ def components(blocks: Tensor, count: int, fixed: Tensor | None = None) -> Tenso
 
 def _bias(conv: nn.Conv2d) -> Tensor:
     if conv.bias is None:
-        raise ValueError("A convolution without a bias was found; the encoders of AutoencoderKL have one everywhere.")
+        raise ValueError(
+            "A convolution without a bias was found; the encoders of AutoencoderKL have one everywhere."
+        )
     return conv.bias.data
 
 
@@ -74,7 +74,9 @@ def _calibrate(model: AutoencoderKL, images: Tensor) -> None:
     for part in images.split(16):
         model.encoder(part)
     hook.remove()
-    groups = torch.cat(seen).unflatten(1, (norm.num_groups, -1)).flatten(2)  # (B, groups, channels·h·w)
+    groups = (
+        torch.cat(seen).unflatten(1, (norm.num_groups, -1)).flatten(2)
+    )  # (B, groups, channels·h·w)
     size = norm.num_channels // norm.num_groups
     norm.weight[:] = groups.std(2).mean(0).repeat_interleave(size)
     norm.bias[:] = groups.mean((0, 2)).repeat_interleave(size)
@@ -86,9 +88,19 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
 
     `opponent` `(3, 3)` gives the first three latents from the mean colour of a block of 8×8 pixels.
     """
-    encoder, channels, norm = model.encoder, model.config.latent_channels, model.encoder.conv_norm_out
+    encoder, channels, norm = (
+        model.encoder,
+        model.config.latent_channels,
+        model.encoder.conv_norm_out,
+    )
     widths, size = model.config.block_out_channels, norm.num_channels // norm.num_groups
-    if len(widths) != 4 or widths[0] < 12 or widths[2] != widths[3] or size < 10 or norm.num_groups * 4 < channels:
+    if (
+        len(widths) != 4
+        or widths[0] < 12
+        or widths[2] != widths[3]
+        or size < 10
+        or norm.num_groups * 4 < channels
+    ):
         raise ValueError(
             f"A linear start was asked for with widths {tuple(widths)}, {norm.num_groups} groups and {channels} latent "
             f"channels: it needs four levels, 12 channels or more at the first, as many at the third as at the last, "

@@ -24,7 +24,9 @@ _COEFFICIENTS = (
 )
 
 
-_REFRESH = 8  # steps that share one whitening matrix: momentum turns slowly, and this is most of the work
+_REFRESH = (
+    8  # steps that share one whitening matrix: momentum turns slowly, and this is most of the work
+)
 
 
 def _wide(matrix: Tensor) -> Tensor:
@@ -52,7 +54,11 @@ class Muon(torch.optim.Optimizer):
     """Momentum, orthogonalised; the step has the root-mean-square size that AdamW's would have at the same rate."""
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float = 1e-3, momentum: float = 0.95, weight_decay: float = 0.01
+        self,
+        params: Iterable[nn.Parameter],
+        lr: float = 1e-3,
+        momentum: float = 0.95,
+        weight_decay: float = 0.01,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
@@ -66,17 +72,23 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[p]
                 buffer = state.setdefault("momentum", torch.zeros_like(p))
                 buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"]).flatten(1)  # Nesterov; (out, in · kernel)
+                update = p.grad.lerp(buffer, group["momentum"]).flatten(
+                    1
+                )  # Nesterov; (out, in · kernel)
                 x = _wide(update)
                 age = state.get("age", 0)
                 if age % _REFRESH == 0:
                     state["whitening"] = whitening(x)
                 state["age"] = age + 1
                 x = state["whitening"] @ x
-                x = x * min(1.0, len(x) ** 0.5 / (float(x.norm()) + 1e-7))  # an aged matrix must not overshoot
+                x = x * min(
+                    1.0, len(x) ** 0.5 / (float(x.norm()) + 1e-7)
+                )  # an aged matrix must not overshoot
                 scale = 0.2 * max(update.shape) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_((x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale)
+                p.add_(
+                    (x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale
+                )
 
 
 def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
@@ -88,7 +100,10 @@ def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
         for p in module.parameters():
             hidden = p.ndim >= 2 and id(p) not in embeddings and min(p.shape[0], p[0].numel()) > 4
             (matrices if hidden else rest).append(p)
-    return [Muon(matrices, lr=lr), torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0)]
+    return [
+        Muon(matrices, lr=lr),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
 
 
 def prepare(opts: Iterable[torch.optim.Optimizer], rate: float) -> None:

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-__all__ = ["PRESETS", "Preset", "build_autoencoder", "build_scheduler", "build_text_encoder", "build_unet"]
+__all__ = [
+    "PRESETS",
+    "Preset",
+    "build_autoencoder",
+    "build_scheduler",
+    "build_text_encoder",
+    "build_unet",
+]
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,9 @@ class Preset:
     objects: int  # how many kinds of `world.WORLD` it learns
     side: int  # pixels; latents are always 16×16
     autoencoder: tuple[int, ...]  # channels by level; each level but the last halves the picture
-    unet: tuple[int, ...]  # channels at 16×16, 8×8, 4×4: on a CPU few wide operations beat many narrow ones
+    unet: tuple[
+        int, ...
+    ]  # channels at 16×16, 8×8, 4×4: on a CPU few wide operations beat many narrow ones
     text: tuple[int, int]  # width and layers of the text encoder
     autoencoder_samples: int
     samples: int  # of the text encoder and UNet
@@ -31,14 +40,22 @@ class Preset:
     batch: int
     autoencoder_lr: float
     lr: float
-    steps: int = 20  # defaults for making pictures, chosen by the evaluation; the model card shows the table
+    steps: int = (
+        20  # defaults for making pictures, chosen by the evaluation; the model card shows the table
+    )
     guidance_scale: float = 4.0
     latents: int = 4  # channels; a picture of 128 pixels needs more, and the UNet hardly notices
-    hands: tuple[str, ...] = ("noto",)  # who draws the objects, the first unless a caption says otherwise
+    hands: tuple[str, ...] = (
+        "noto",
+    )  # who draws the objects, the first unless a caption says otherwise
     loose: bool = False  # freer placement and mirrored objects, against learning by heart
-    linear: bool = False  # begin the autoencoder at the best linear code, which it would take hours to find
+    linear: bool = (
+        False  # begin the autoencoder at the best linear code, which it would take hours to find
+    )
     edges: float = 0.0  # weight of the autoencoder's loss on differences of neighbouring pixels, against softness
-    bfloat16: bool = False  # also on processors: pays for wide networks and large batches where AVX-512 has it
+    bfloat16: bool = (
+        False  # also on processors: pays for wide networks and large batches where AVX-512 has it
+    )
     history: int = 0  # checkpoints of the UNet and text encoder to keep as 8-bit differences
 
     @property
@@ -50,7 +67,20 @@ class Preset:
 _HANDS = ("fluent 3d", "flat icon", "cartoon")
 PRESETS = {
     "cpu": Preset(
-        "cpu", 64, 64, (16, 32, 64), (64, 128, 224), (128, 3), 24_000, 220_000, 16, 8_192, 4, 8, 2e-3, 1.2e-3
+        "cpu",
+        64,
+        64,
+        (16, 32, 64),
+        (64, 128, 224),
+        (128, 3),
+        24_000,
+        220_000,
+        16,
+        8_192,
+        4,
+        8,
+        2e-3,
+        1.2e-3,
     ),
     # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
     "pocket2": Preset(
@@ -118,7 +148,9 @@ def build_autoencoder(preset: Preset) -> AutoencoderKL:
         sample_size=preset.side,
     )
     for name, weight in model.named_parameters():
-        if name.endswith("conv2.weight"):  # begin near the identity: the trunk alone already codes plain colours
+        if name.endswith(
+            "conv2.weight"
+        ):  # begin near the identity: the trunk alone already codes plain colours
             weight.data.mul_(0.1)
     return model
 

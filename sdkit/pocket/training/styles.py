@@ -21,7 +21,12 @@ Array = NDArray[Any]  # float32 throughout; numpy's stubs lose that at every ste
 
 def _blur(image: Array, radius: float) -> Array:
     bytes_ = Image.fromarray((np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8))
-    return np.asarray(bytes_.filter(ImageFilter.GaussianBlur(radius * image.shape[0] / 64)), np.float32) / 255
+    return (
+        np.asarray(
+            bytes_.filter(ImageFilter.GaussianBlur(radius * image.shape[0] / 64)), np.float32
+        )
+        / 255
+    )
 
 
 def _luma(image: Array) -> Array:
@@ -49,7 +54,9 @@ def _saturate(image: Array, amount: float) -> Array:
 def _grain(side: int, cells: int, seed: int) -> Array:
     """Smooth fixed noise in -1..1 with `cells` bumps a side."""
     field = np.random.default_rng(seed).uniform(-1, 1, (cells, cells)).astype(np.float32)
-    return np.asarray(Image.fromarray(field).resize((side, side), Image.Resampling.BICUBIC), np.float32)
+    return np.asarray(
+        Image.fromarray(field).resize((side, side), Image.Resampling.BICUBIC), np.float32
+    )
 
 
 def _pencil_sketch(image: Array, mask: Array) -> Array:
@@ -70,13 +77,17 @@ def _watercolor(image: Array, mask: Array) -> Array:
     rim = 1 - 0.28 * _edges(image, mask)
     y, x = np.abs(np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j])
     border = np.clip((0.93 + 0.06 * _grain(side, 9, 5) - np.maximum(x, y)) * 14, 0, 1)[..., None]
-    return (soft * (bloom * rim)[..., None]) * border + np.array((0.98, 0.97, 0.94), np.float32) * (1 - border)
+    return (soft * (bloom * rim)[..., None]) * border + np.array((0.98, 0.97, 0.94), np.float32) * (
+        1 - border
+    )
 
 
 def _oil_painting(image: Array, mask: Array) -> Array:
     side = image.shape[0]
     width = 2 * max(1, round(side / 64)) + 1
-    flat = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8)).filter(ImageFilter.MedianFilter(width))
+    flat = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8)).filter(
+        ImageFilter.MedianFilter(width)
+    )
     rich = _saturate(np.asarray(flat, np.float32) / 255, 1.25) * 0.93
     y, x = np.mgrid[:side, :side] * (64 / side)
     stroke = np.sin((x * 0.55 + y) * 1.25 + 2.5 * _grain(side, 6, 11)).astype(np.float32)
@@ -96,7 +107,9 @@ def _pop_art(image: Array, mask: Array) -> Array:
     y, x = np.mgrid[:side, :side] * (2 * np.pi * 16 / side)
     dots = (np.cos(x) + np.cos(y) > 0.55).astype(np.float32) * (1 - mask)
     vivid = _saturate(image, 1.6)
-    flat = vivid + (np.round(vivid * 3) / 3 - vivid) * mask[..., None]  # only objects: plain backgrounds would band
+    flat = (
+        vivid + (np.round(vivid * 3) / 3 - vivid) * mask[..., None]
+    )  # only objects: plain backgrounds would band
     flat = (
         flat * (1 - 0.38 * dots[..., None] * (_luma(flat) > 0.35)[..., None])
         + (0.28 * dots * (_luma(flat) <= 0.35))[..., None]
@@ -115,7 +128,9 @@ def _neon(image: Array, mask: Array) -> Array:
 @lru_cache(maxsize=4)
 def _panes(side: int) -> tuple[NDArray[np.int64], int]:
     rng, n = np.random.default_rng(17), 10
-    seeds = np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(-1, 2) + rng.uniform(0.15, 0.85, (n * n, 2))
+    seeds = np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(-1, 2) + rng.uniform(
+        0.15, 0.85, (n * n, 2)
+    )
     y, x = np.mgrid[:side, :side] * (n / side)
     distance = (x[..., None] - seeds[:, 0]) ** 2 + (y[..., None] - seeds[:, 1]) ** 2
     return distance.argmin(-1), n * n
@@ -127,9 +142,9 @@ def _stained_glass(image: Array, mask: Array) -> Array:
     label = cell + count * (mask > 0.5)
     flat = label.ravel()
     area = np.maximum(np.bincount(flat, minlength=2 * count), 1)
-    mean = np.stack([np.bincount(flat, image[..., c].ravel(), 2 * count) / area for c in range(3)], -1).astype(
-        np.float32
-    )
+    mean = np.stack(
+        [np.bincount(flat, image[..., c].ravel(), 2 * count) / area for c in range(3)], -1
+    ).astype(np.float32)
     glass = mean[label] * (1 - 0.5 * mask[..., None]) + image * (0.5 * mask[..., None])
     step = max(1, side // 64)
     lead = (label != np.roll(label, step, 0)) | (label != np.roll(label, step, 1))

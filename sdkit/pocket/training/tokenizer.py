@@ -26,7 +26,13 @@ def build_tokenizer(preset: Preset) -> CLIPTokenizer:
     """The tokenizer of a preset; the same in every process."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = _merges(words(objects(preset.objects), preset.hands))
-    tokens = [*alphabet, *(c + _END for c in alphabet), *(a + b for a, b in merges), "<|startoftext|>", "<|endoftext|>"]
+    tokens = [
+        *alphabet,
+        *(c + _END for c in alphabet),
+        *(a + b for a, b in merges),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
     return CLIPTokenizer(
         vocab={token: index for index, token in enumerate(dict.fromkeys(tokens))},
         merges=merges,
