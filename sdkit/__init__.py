@@ -7,25 +7,26 @@ for people and type checkers, stands in `__init__.pyi`.
 from __future__ import annotations
 
 __version__ = "0.1.0"
-_HOMES = {
-    "ablate": "experiments.ablation",
-    "capture_attention": "attention.capture",
-    "edit_attention": "experiments.editing",
-    **dict.fromkeys(("PromptMatrix", "SearchReplace", "Wildcards"), "sweeps.axes"),
-    **dict.fromkeys(("Cancelled", "SdkitError"), "errors"),
-    "fork": "experiments.forking",
-    **dict.fromkeys(("interpolate", "interpolate_grid"), "walks.interpolation"),
-    **dict.fromkeys(("generate", "variations"), "generation"),
-    "load": "models.load",
-    "Plan": "memory.plan",
-    "plan": "models.planning",
-    **dict.fromkeys(("Result", "load_result"), "result"),
-    "Settings": "settings",
-    "Walk": "walks.walk",
-    **dict.fromkeys(("Sweep", "sweep"), "sweeps.sweeping"),
-    **dict.fromkeys(("record_trace", "trace_cost"), "traces.tracing"),
-    **dict.fromkeys(("plots", "pocket"), ""),
+_WHERE = {
+    "attention.capture": "capture_attention",
+    "errors": "Cancelled SdkitError",
+    "experiments.ablation": "ablate",
+    "experiments.editing": "edit_attention",
+    "experiments.forking": "fork",
+    "generation": "generate variations",
+    "memory.plan": "Plan",
+    "models.load": "load",
+    "models.planning": "plan",
+    "result": "Result load_result",
+    "settings": "Settings",
+    "sweeps.axes": "PromptMatrix SearchReplace Wildcards",
+    "sweeps.sweeping": "Sweep sweep",
+    "traces.tracing": "record_trace trace_cost",
+    "walks.interpolation": "interpolate interpolate_grid",
+    "walks.walk": "Walk",
+    "": "plots pocket",
 }
+_HOMES = {name: home for home, names in _WHERE.items() for name in names.split()}
 __all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - the table's keys are strings
 
 
@@ -33,12 +34,7 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name not in _HOMES:
-        raise AttributeError(
-            f"module 'sdkit' has no attribute {name!r}; it offers {', '.join(_HOMES)}"
-        )
-    home = _HOMES[name]
-    return (
-        getattr(import_module(f".{home}", __name__), name)
-        if home
-        else import_module(f".{name}", __name__)
-    )
+        offered = ", ".join(_HOMES)
+        raise AttributeError(f"module 'sdkit' has no attribute {name!r}; it offers {offered}")
+    home = import_module(f".{_HOMES[name] or name}", __name__)
+    return getattr(home, name) if _HOMES[name] else home
