@@ -221,16 +221,13 @@ def make(
     maps: dict[int, AttentionMaps] = {}
     traces: dict[int, Trace] = {}
     watching = dict(attention) if isinstance(attention, Mapping) else {}
+    watched = attention is True or isinstance(attention, Mapping)  # an empty dictionary asks, too
     ladder = Ladder(pipe, wanted)
 
     def attempt(some: list[int]) -> None:
         together = [wanted[i] for i in some]
         with ExitStack() as probes:
-            capture = (
-                probes.enter_context(capture_attention(pipe, **watching))
-                if attention is not False
-                else None
-            )
+            capture = probes.enter_context(capture_attention(pipe, **watching)) if watched else None
             recorder = (
                 probes.enter_context(record_trace(pipe, keep, settings=together)) if keep else None
             )
@@ -441,8 +438,14 @@ def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None
                 )
             if int((s.steps or 0) * s.strength) < 1:
                 raise InvalidSettings(
-                    f"strength {s.strength:g} of {s.steps} steps leaves no step to run; raise strength to {1 / (s.steps or 1):.2g} or more, or use more steps."
+                    f"strength {s.strength:g} of {s.steps} steps leaves no step to run; raise strength to {_least_strength(s.steps or 1):g} or more, or use more steps."
                 )
+
+
+def _least_strength(steps: int) -> float:
+    """The smallest share in hundredths (thousandths above 100 steps) of which diffusers runs a step."""
+    parts = 100 if steps <= 100 else 1000
+    return next(n / parts for n in range(1, parts + 1) if int(steps * (n / parts)) >= 1)
 
 
 def _check_embeddings(wanted: Sequence[Settings], embeddings: Mapping[str, torch.Tensor]) -> None:

@@ -356,3 +356,16 @@ def test_a_saved_picture_makes_itself_again(pocket, tmp_path):
     assert (
         pixels(generate(pocket, back.settings, progress=False).image) == pixels(back.image)
     ).all()
+
+
+@pytest.mark.parametrize("steps", [*range(1, 40), 99, 150, 1000])
+def test_the_advised_strength_is_enough(steps):
+    from sdkit.generation import _least_strength
+
+    assert int(steps * float(f"{_least_strength(steps):g}")) >= 1
+
+
+def test_attention_that_was_not_asked_for_is_not_captured(tiny):
+    assert sdkit.generate(tiny, "a cat", steps=1, attention=None, progress=False).attention is None
+    asked = sdkit.generate(tiny, "a cat", steps=1, attention={}, progress=False)
+    assert asked.attention is not None
