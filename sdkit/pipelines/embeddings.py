@@ -78,11 +78,12 @@ def _encode_one(pipe: Any, text: str, *, negative: bool = False) -> dict[str, to
     given = {name: value for name, value in asked.items() if anything or name in accepted}
     with torch.no_grad():
         out = pipe.encode_prompt("" if negative and own else text, **given)
-    named = {
-        name: t
-        for name, t in zip(family.encodes, out, strict=True)
-        if name and isinstance(t, torch.Tensor)
-    }
+    named = {name: t for name, t in zip(family.encodes, out, strict=True) if name}
+    for name in [n for n, t in named.items() if t is None and "mask" in n]:
+        words = named["negative_prompt_embeds" if name.startswith("negative_") else "prompt_embeds"]
+        if isinstance(words, torch.Tensor):  # some leave out a mask that hides nothing
+            named[name] = words.new_ones(words.shape[:2], dtype=torch.long)
+    named = {name: t for name, t in named.items() if isinstance(t, torch.Tensor)}
     if not (negative and own):
         return {name: tensor for name, tensor in named.items() if not name.startswith("negative_")}
     return {n.removeprefix("negative_"): t for n, t in named.items() if n.startswith("negative_")}
