@@ -21,13 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from . import __version__, pocket
+from . import __version__
 from .attention.capture import capture_attention
 from .errors import InvalidSettings
 from .memory.plan import planned
 from .memory.recovery import Ladder
 from .models.defaults import defaults
-from .models.identity import identity, model_name
+from .models.identity import identity
+from .models.words import cautions
 from .pictures.metadata import fingerprint
 from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
 from .pipelines.families import denoiser_of, family_of
@@ -179,7 +180,7 @@ def generate(
         mask = mask if mask is not None else replayed.mask
     image, mask = taken_in(image, mask)
     wanted = complete(pipe, prompt, count, image=image, mask=mask, **changes)
-    size, keep = batch_for(pipe, batch_size, wanted[0]), parts(trace)
+    size, keep = batch_for(pipe, batch_size, largest(wanted)), parts(trace)
     notes: tuple[str, ...] = (_EMBEDDED,)
     if embeddings is None:
         notes = warn_about_words(pipe, wanted)
@@ -334,8 +335,13 @@ def complete(
     return wanted
 
 
+def largest(wanted: Sequence[Settings]) -> Settings:
+    """The settings of the largest picture, which memory has to hold."""
+    return max(wanted, key=lambda s: (s.width or 0) * (s.height or 0))
+
+
 def batch_for(pipe: Any, batch_size: int | None, first: Settings) -> int:
-    """How many pictures like the first to make together: what was asked for, or what suits the device."""
+    """How many pictures like this one to make together: what was asked for, or what suits the device."""
     plan = planned(pipe)
     small = (first.width or 0) * (first.height or 0) <= _SMALL
     most = 8 if small or pipe._execution_device.type != "cpu" else 4
@@ -485,28 +491,7 @@ def warn_about_words(
     pipe: Any, wanted: Sequence[Settings], *, stacklevel: int = 3
 ) -> tuple[str, ...]:
     """Warn with one friendly sentence for each prompt that the model cannot follow to the letter; returns them."""
-    notes = []
-    for text in dict.fromkeys(s.prompt for s in wanted):
-        unknown = pocket.unknown_words(text) if model_name(pipe) == "pocket" else {}
-        if unknown:
-            told = [
-                f"{w!r}" + (f" (do you mean {' or '.join(near)}?)" if near else "")
-                for w, near in unknown.items()
-            ]
-            notes.append(
-                f"Pocket has never seen {', '.join(told)}; sdkit.pocket.vocabulary() lists the words it knows."
-            )
-        tokenizer = getattr(pipe, "tokenizer", None)
-        limit = getattr(tokenizer, "model_max_length", None)
-        if tokenizer is not None and limit and limit < 10_000:
-            with lock_of(
-                pipe
-            ):  # it pads or not by a state of its own, which another thread's run may be using
-                length = len(tokenizer(text).input_ids)
-            if length > limit:
-                notes.append(
-                    f"The prompt has {length - 2} tokens and the text encoder reads {limit - 2}; its end is not seen: shorten it."
-                )
+    notes = cautions(pipe, wanted)
     for note in () if _quiet.get() else notes:
         warnings.warn(note, PromptWarning, stacklevel=stacklevel)
     return tuple(notes)

@@ -82,6 +82,13 @@ def find_layers(pipe: Any) -> tuple[Layer, ...]:
 
 
 def _check(name: str, module: Any) -> None:
+    backend = getattr(getattr(module, "processor", None), "_attention_backend", None)
+    if backend is not None and "native" not in str(getattr(backend, "value", backend)):
+        told = getattr(backend, "value", backend)
+        raise CannotCapture(
+            f"{name} runs on the attention backend {told!r}, whose queries and keys cannot be read; "
+            "call set_attention_backend('native') on the pipeline's network first."
+        )
     if getattr(module, "fused_projections", False):
         raise CannotCapture(
             f"{name} has fused projections, which hide queries and keys; call pipe.unfuse_qkv_projections() first."

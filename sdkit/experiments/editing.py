@@ -348,14 +348,19 @@ class _Edited:
 
 
 def _swapped(prompt: str, swap: Mapping[str, str]) -> str:
-    for old, new in swap.items():
-        before, word = prompt, re.compile(rf"(?<!\w){re.escape(old)}(?!\w)", re.IGNORECASE)
-        prompt = new.join(word.split(before))
-        if not word.search(before):
+    """The prompt with all words exchanged at once: cat for dog and dog for cat change places."""
+    if not swap:
+        return prompt
+    words = {old.lower(): new for old, new in swap.items()}
+    longest_first = "|".join(re.escape(old) for old in sorted(words, key=len, reverse=True))
+    pattern = re.compile(rf"(?<!\w)(?:{longest_first})(?!\w)", re.IGNORECASE)
+    there = {found.lower() for found in pattern.findall(prompt)}
+    for old in swap:
+        if old.lower() not in there:
             raise InvalidSettings(
                 f"{old!r} does not stand in the prompt {prompt!r}, so it cannot be swapped."
             )
-    return prompt
+    return pattern.sub(lambda found: words[found[0].lower()], prompt)
 
 
 def _aligned(one: Prompt, two: Prompt) -> tuple[Tensor, Tensor]:

@@ -86,13 +86,15 @@ def _widens_itself(pipe: Any) -> bool:
 
 def _wider(half: torch.dtype, device: str) -> Iterator[torch.dtype]:
     """Precisions to fall back to; bfloat16 has the range of float32, where the device computes with it."""
-    if (
-        half == torch.float16
-        and device.startswith("cuda")
-        and torch.cuda.is_bf16_supported(including_emulation=False)
-    ):
+    if half == torch.float16 and _computes_in_bfloat16(device):
         yield torch.bfloat16
     yield torch.float32
+
+
+def _computes_in_bfloat16(device: str) -> bool:
+    if device.startswith("mps"):
+        return True  # every version of macOS that this torch runs on
+    return device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _finite(pipe: Any, part: Any, device: str, *, stay: bool) -> Iterator[bool]:

@@ -190,19 +190,25 @@ def _one_sentence(told: str) -> Iterator[None]:
 def _missing() -> Iterator[dict[str, list[str]]]:
     """Weights that transformers reports as missing, by part: it would fill them with chance and go on."""
     found: dict[str, list[str]] = {}
+    log = logging.getLogger("transformers.modeling_utils")
+    heard = log.getEffectiveLevel()
 
     def read(record: logging.LogRecord) -> bool:
         text = _COLOUR.sub("", record.getMessage())
         if names := _MISSING.findall(text):
             place = _REPORT.search(text)
             found[Path(place[1].strip()).name if place else "a part"] = names
-        return True
+        return record.levelno >= heard
 
-    log = logging.getLogger("transformers.modeling_utils")
+    before = log.level
     log.addFilter(read)
+    log.setLevel(
+        min(heard, logging.WARNING)
+    )  # whoever made transformers quiet is told all the same
     try:
         yield found
     finally:
+        log.setLevel(before)
         log.removeFilter(read)
 
 

@@ -169,7 +169,9 @@ def flat_copy(image: Image.Image) -> dict[str, str]:
     """Return a picture as the part of a notebook's output that LaTeX and PDF keep, which cannot read HTML."""
     file = io.BytesIO()
     flat = image.convert("RGB")
-    flat.thumbnail((_FLAT_SIDE, _FLAT_SIDE))  # it stands beside the real one in every saved notebook
+    flat.thumbnail(
+        (_FLAT_SIDE, _FLAT_SIDE)
+    )  # it stands beside the real one in every saved notebook
     flat.save(file, "jpeg", quality=_FLAT_QUALITY, optimize=True)
     return {"image/jpeg": base64.b64encode(file.getvalue()).decode("ascii")}
 

@@ -41,9 +41,9 @@ _TASKS = {"image-to-image": "AutoPipelineForImage2Image", "inpainting": "AutoPip
 
 
 def lock_of(pipe: Any) -> threading.RLock:
-    """One lock a pipeline: two runs at once spoil each other's scheduler."""
+    """One lock for all pipelines that share a network: two runs at once spoil each other's scheduler and probes."""
     with _locks_guard:
-        return _locks.setdefault(pipe, threading.RLock())
+        return _locks.setdefault(denoiser_of(pipe), threading.RLock())
 
 
 class Run:

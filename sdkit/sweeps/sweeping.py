@@ -20,7 +20,7 @@ from PIL import Image
 
 from sdkit.errors import Cancelled, CannotSave, InvalidSettings
 from sdkit.executors import make_elsewhere
-from sdkit.generation import batch_for, chunks, complete, make, warn_about_words
+from sdkit.generation import batch_for, chunks, complete, largest, make, warn_about_words
 from sdkit.pictures import card
 from sdkit.pictures.carried import carried
 from sdkit.pictures.files import path_of, replacing, write_picture
@@ -278,12 +278,12 @@ def sweep(
     grid = Sweep(axes, wanted, warn_about_words(pipe, list(wanted.values())))
     grid.cells.update(place.finished() if place else {})
     todo = _todo(grid)
-    first = next(iter(wanted.values()))
+    biggest = largest(list(wanted.values()))
     if executor is None:
-        groups = _groups(pipe, todo, batch_for(pipe, batch_size, first))
+        groups = _groups(pipe, todo, batch_for(pipe, batch_size, biggest))
         made = _here(pipe, groups, image, mask, on_step)
     else:
-        groups = _groups(pipe, todo, batch_for(pipe, batch_size or 1, first))
+        groups = _groups(pipe, todo, batch_for(pipe, batch_size or 1, biggest))
         made = make_elsewhere(executor, pipe, groups, image=image, mask=mask)
     _collect(grid, todo, groups, made, place, on_cell, progress=progress)
     return grid

@@ -68,6 +68,10 @@ class AttentionExplorer(Portable):
             )
         self._settings: Settings | None = getattr(result, "settings", None)
         words = list(self.maps.words)
+        if not words:
+            raise InvalidSettings(
+                "The prompt of this picture has no words, so nothing was looked at; give it some."
+            )
         whole = np.stack([self.maps[key] for key in _keys(words)])
         image = (
             self.maps.image

@@ -1,0 +1,128 @@
+"""What of somebody's words a model will not follow, in one sentence each, told before it runs.
+
+The design decision: nothing is refused and nothing is changed. A prompt is anybody's own business; but words that are cut
+off, that the model never saw, that are meant for another program, or that cannot act, say so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from sdkit import pocket
+from sdkit.pipelines.families import family_of
+from sdkit.pipelines.run import lock_of
+
+from .identity import model_name
+
+if TYPE_CHECKING:
+    from sdkit.settings import Settings
+
+__all__ = ["cautions"]
+
+_LONGEST = 10_000  # tokens; a larger limit stands for none
+# what other programs read in a prompt, and what to do here instead
+_FOREIGN = (
+    (
+        re.compile(r"<(?:lora|lyco|hypernet):[^<>\n]+>"),
+        "is for other programs and is read as plain words here: load it with pipe.load_lora_weights(...)",
+    ),
+    (
+        re.compile(r"\[[^\[\]:\n]*:[^\[\]:\n]*:\s*\d*\.?\d+\]"),
+        "is for other programs and is read as plain words here: use sdkit.fork to change words at a step",
+    ),
+    (
+        re.compile(r"\([^()\n]+:\s*\d*\.?\d+\)"),
+        "is for other programs and is read as plain words here: use sdkit.edit_attention(weights=...) or compel",
+    ),
+    (
+        re.compile(r"\bAND\b"),
+        "joins prompts in other programs and is read as a plain word here: use sdkit.interpolate, or one prompt",
+    ),
+)
+
+
+def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
+    """One sentence for each thing in these prompts that the model will not follow to the letter.
+
+    Parameters
+    ----------
+    pipe
+        A diffusers pipeline.
+    wanted
+        Complete settings, of any number of pictures; each distinct text is looked at once.
+    """
+    pictures = list(wanted)
+    family = family_of(pipe)
+    acting = [
+        s
+        for s in pictures
+        if s.negative_prompt and family.guided(s.guidance_scale, s.negative_prompt)
+    ]
+    notes = [
+        note
+        for text in dict.fromkeys(s.prompt for s in pictures)
+        for note in _of_one(pipe, text, "prompt")
+    ]
+    for text in dict.fromkeys(s.negative_prompt for s in acting):
+        notes += _of_one(pipe, text, "negative prompt")
+    return [*notes, *_without_effect(family, pictures)]
+
+
+def _of_one(pipe: Any, text: str, name: str) -> list[str]:
+    notes = []
+    unknown = pocket.unknown_words(text) if model_name(pipe) == "pocket" else {}
+    if unknown:
+        told = [
+            repr(w) + (f" (do you mean {' or '.join(near)}?)" if near else "")
+            for w, near in unknown.items()
+        ]
+        notes.append(
+            f"Pocket has never seen {', '.join(told)}; sdkit.pocket.vocabulary() lists the words it knows."
+        )
+    for pattern, sentence in _FOREIGN:
+        if found := pattern.search(text):
+            notes.append(f"{found[0]!r} in the {name} {sentence}.")
+    if over := _cut_off(pipe, text):
+        length, limit = over
+        notes.append(
+            f"The {name} has {length - 2} tokens and the text encoder reads {limit - 2}; its end is not seen: shorten it."
+        )
+    return notes
+
+
+def _cut_off(pipe: Any, text: str) -> tuple[int, int] | None:
+    """Tokens of a text and how many are read, if that is fewer."""
+    if any(reading.rest for reading in family_of(pipe).sequence):
+        return None  # a second text encoder reads on where the first one ends
+    tokenizer = getattr(pipe, "tokenizer", None)
+    limit = getattr(tokenizer, "model_max_length", None)
+    if tokenizer is None or not limit or limit >= _LONGEST:
+        return None
+    with lock_of(
+        pipe
+    ):  # it pads or not by a state of its own, which another thread's run may be using
+        length = len(tokenizer(text).input_ids)
+    return (length, limit) if length > limit else None
+
+
+def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
+    """Negative prompts that lead away from nothing."""
+    idle = [
+        s
+        for s in pictures
+        if s.negative_prompt and not family.guided(s.guidance_scale, s.negative_prompt)
+    ]
+    if not idle:
+        return []
+    if not family.takes_negative or family.embedded or family.guidance is None:
+        return [
+            f"{family.pipeline} takes no negative prompt, so it has no effect; say in the prompt what you want."
+        ]
+    scale = idle[0].guidance_scale
+    return [
+        f"The negative prompt has no effect, because guidance_scale is {scale:g}; raise it above 1, or leave the words out."
+        if scale is not None
+        else "The negative prompt has no effect without guidance; give guidance_scale above 1."
+    ]
