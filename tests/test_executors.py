@@ -179,7 +179,7 @@ def _job(pipe, wanted, version=sdkit.__version__):
 def test_what_comes_back_is_png_and_json(small):
     wanted = generate(small, "a cat", steps=2, seed=3, progress=False)
     about, pictures = make_pictures(_job(small, wanted.all_settings))
-    assert json.loads(about).keys() == {"seconds", "notes", "flagged"}
+    assert json.loads(about).keys() == {"seconds", "notes", "flagged", "facts"}
     assert [p[:4] for p in pictures] == [b"\x89PNG"]
     assert (pixels(open_picture(pictures[0])) == pixels(wanted.image)).all()
 

@@ -311,7 +311,7 @@ def test_a_long_prompt_says_what_is_cut(pocket):
         ({"image": 7}, "image is of type int; give a PIL image"),
         (
             {"image": Image.new("RGB", (64, 64)), "strength": 0.01},
-            "strength 0.01 of 3 steps leaves no step to run; raise strength to 0.33",
+            "strength 0.01 of 3 steps leaves no step to run; raise strength to 0.34",
         ),
         (
             {"prompt": Settings(prompt="a", task="image-to-image")},
