@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,9 +25,11 @@ from torch.utils.hooks import RemovableHandle
 from sdkit.errors import CannotCapture, InvalidSettings
 from sdkit.pipelines.calls import Call, announced, inputs_of, replaced
 from sdkit.pipelines.families import denoiser_of, family_of
+from sdkit.pipelines.heard import Heard, listening
 from sdkit.pipelines.latents import grid_of, scale_of
 from sdkit.pipelines.tokens import Prompt, read_prompt
 
+from .joint import standing, words_of
 from .layers import Layer, find_layers, grid_at, reduced
 from .record import Record
 
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 __all__ = ["Capture", "capture_attention"]
 
 _KERNEL = F.scaled_dot_product_attention
+# the kernel's parameters, in order
+_SIGNATURE: dict[str, Any] = dict.fromkeys(
+    ("query", "key", "value", "attn_mask", "dropout_p", "is_causal", "scale")
+)
 _STEP_RESOLUTION = 32  # cells a side of what is kept for every step or head
 
 
@@ -122,6 +129,7 @@ class Capture:
         self._undo = ExitStack()
         self._seen: dict[tuple[str, str], Tensor] = {}
         self._call: Call | None = None
+        self._heard: Heard | None = None
         self._mode: TorchFunctionMode | None = None
         self._active = False
 
@@ -144,6 +152,7 @@ class Capture:
             undo.enter_context(
                 replaced(self.pipe, "encode_prompt", self._listening(self.pipe.encode_prompt))
             )
+            self._heard = undo.enter_context(listening(self.pipe, family_of(self.pipe)))
             self._undo = undo.pop_all()
         return self
 
@@ -187,31 +196,60 @@ class Capture:
         call = announced(network) or self._call
         sample, timestep = inputs_of(args, kwargs)
         if not self.records or call is not self.records[-1].call:
-            self.records.append(self._begin(call, sample, kwargs))
+            self.records.append(self._begin(call, sample, args, kwargs))
         # a second pass at one timestep is the unconditional one of pipelines that do not join both in a batch
         self._active = self.records[-1].begin_step(timestep)
 
-    def _begin(self, call: Call | None, sample: Tensor, kwargs: dict[str, Any]) -> Record:
-        guided = call is not None and call.guided
-        count = len(sample) // 2 if guided else len(sample)
-        size = grid_of(sample, kwargs)
-        text = kwargs.get("encoder_hidden_states")
-        length = int(text.shape[1]) if isinstance(text, Tensor) else 0
+    def _begin(
+        self, call: Call | None, sample: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Record:
         texts = call.prompts if call else ()
+        family = family_of(self.pipe)
+        parts = self._parts(call, len(sample))
+        count = len(sample) // parts
+        part = 0 if family.conditional_first or parts == 1 else 1
+        words = words_of(args, kwargs)
+        lengths = words.lengths[part * count : (part + 1) * count]
+        longest = max(lengths, default=0)
         prompts = [texts[i * len(texts) // count] if texts else "" for i in range(count)]
         return Record(
             call=call,
-            prompts=[self._prompt(text, length) for text in prompts],
-            latents=size,
+            prompts=[self._prompt(text, longest) for text in prompts],
+            latents=self._latents(call, sample, kwargs),
             scale=scale_of(self.pipe),
-            guided=guided,
+            part=part,
+            lengths=tuple(
+                words.real[part * count : (part + 1) * count] if family.packed else lengths
+            ),
         )
+
+    def _parts(self, call: Call | None, batch: int) -> int:
+        """How many times the batch holds every picture: without words, with them, and what else guidance asks."""
+        if announced(denoiser_of(self.pipe)) is not None and call is not None:
+            return max(batch // max(len(call.prompts), 1), 1)
+        doubled = call is not None and call.guided and not family_of(self.pipe).two_passes
+        return 2 if doubled else 1
+
+    def _latents(
+        self, call: Call | None, sample: Tensor, kwargs: dict[str, Any]
+    ) -> tuple[int, int]:
+        if call is not None and call.size is not None and sample.ndim == 3:
+            height, width = call.size
+            scale = scale_of(self.pipe)
+            told = (height // scale, width // scale)
+            if math.prod(told) in (len(sample[0]), 4 * len(sample[0])):
+                return told
+        return grid_of(sample, kwargs)
 
     def _prompt(self, text: str, length: int) -> Prompt:
         """The prompt's tokens; without words where the sequence is not what the pipeline's tokenizers make."""
+        family = family_of(self.pipe)
+        if self._heard is not None and self._heard.rows:
+            skipped = int(getattr(self.pipe, "prompt_template_encode_start_idx", 0) or 0)
+            return self._heard.prompt(text, length, family, skipped)
         tokenizers = []
         left = length
-        for reading in family_of(self.pipe).sequence:
+        for reading in family.sequence:
             tokenizer = getattr(self.pipe, reading.tokenizer)
             here = left if reading.rest else int(tokenizer.model_max_length)
             tokenizers.append((tokenizer, here))
@@ -248,7 +286,7 @@ class Capture:
         )  # (B, H, n, d)
         mask = kwargs.get("attention_mask")
         for image in range(record.count):
-            at = image - record.count  # the conditional half is the last one
+            at = record.row(image)
             rows = self._rows(layer, record) if layer.kind == "self" else None
             queries = q[at] if rows is None else q[at][:, rows]
             p = _probabilities(queries, k[at], module.scale, None if mask is None else mask[at])
@@ -279,26 +317,40 @@ class Capture:
             self._mode.__exit__(None, None, None)
             self._mode = None
 
-    def _joint(self, layer: Layer, q: Tensor, k: Tensor) -> None:
+    def _joint(self, layer: Layer, seen: Seen) -> None:
+        """Keep what patches saw of words, and in joint attention what words saw of patches."""
         record = self.records[-1]
-        words = record.prompts[0].length
+        registers = getattr(denoiser_of(self.pipe), "register_tokens", None)
+        family = family_of(self.pipe)
         for image in range(record.count):
-            qi, ki = q[image - record.count], k[image - record.count]
-            if layer.text_first:
-                text, picture = slice(0, words), slice(words, None)
-            else:
-                text, picture = slice(-words, None), slice(0, -words)
-            scale = qi.shape[-1] ** -0.5
+            found = standing(
+                record.latents,
+                record.lengths[image],
+                max(record.lengths),
+                seen.queries,
+                seen.keys,
+                text_first=layer.text_first,
+                stride=family.stride,
+                registers=0 if registers is None else registers.shape[1],
+            )
+            if found is None:
+                return
+            here = replace(layer, level=found.level)
+            q, k, mask = seen.of(record.row(image))
             looked = torch.cat(
                 [
-                    _probabilities(part, ki, scale)[:, :, text]
-                    for part in qi[:, picture].split(1024, 1)
+                    _probabilities(part, k, seen.scale, _rows_of(mask, at))[:, :, found.text]
+                    for part, at in _split(q, found.picture)
                 ],
                 1,
             )
-            record.add_words(layer, image, looked, keep=self)
-            back = _probabilities(qi[:, text][:, : record.used], ki, scale)[:, :, picture]
-            record.add_back(layer, image, back)
+            record.add_words(here, image, looked, keep=self)
+            if found.joint:
+                words = slice(
+                    found.text.start, min(found.text.start + record.used, found.text.stop)
+                )
+                back = _probabilities(q[:, words], k, seen.scale, _rows_of(mask, words))
+                record.add_back(here, image, back[:, :, found.picture])
 
     # -- what came of it ---------------------------------------------------------------------------------------------
 
@@ -354,7 +406,8 @@ class Capture:
             rows, columns = grid_at(
                 math.ceil(height / scale),
                 math.ceil(width / scale),
-                layer.level + (layer.kind == "joint"),
+                layer.level
+                + (layer.kind == "joint"),  # patches of 2×2 latent pixels, as nearly all have
             )
             if layer.kind == "self":
                 kept = len(self.points)
@@ -375,18 +428,66 @@ class Capture:
 
 
 class _Reader(TorchFunctionMode):
-    """Hands the queries and keys of scaled dot-product attention to a function, and changes nothing."""
+    """Hands what goes into scaled dot-product attention to a function, and changes nothing."""
 
-    def __init__(self, tell: Any) -> None:
+    def __init__(self, tell: Callable[[Seen], None]) -> None:
         super().__init__()
         self.tell = tell
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is _KERNEL:
-            self.tell(
-                args[0] if args else kwargs["query"], args[1] if len(args) > 1 else kwargs["key"]
-            )
+            given = _SIGNATURE | dict(zip(_SIGNATURE, args, strict=False)) | (kwargs or {})
+            self.tell(Seen(given["query"], given["key"], given["attn_mask"], given["scale"]))
         return func(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one call of the kernel was given: `q` and `k` ``(B, H, n, d)``, and a mask of what may be seen."""
+
+    q: Tensor
+    k: Tensor
+    mask: Tensor | None
+    asked: float | None
+
+    @property
+    def queries(self) -> int:
+        """Tokens that look."""
+        return self.q.shape[-2]
+
+    @property
+    def keys(self) -> int:
+        """Tokens that are looked at."""
+        return self.k.shape[-2]
+
+    @property
+    def scale(self) -> float:
+        """What scores are multiplied by."""
+        return self.q.shape[-1] ** -0.5 if self.asked is None else float(self.asked)
+
+    def of(self, row: int) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Queries and keys ``(H, n, d)`` of one row of the batch, and its mask ``(1 or H, 1 or n, m)`` to add."""
+        q, k, mask = self.q[row], self.k[row], self.mask
+        if len(k) != len(q):  # several heads share a key
+            k = k.repeat_interleave(len(q) // len(k), 0)
+        if mask is None:
+            return q, k, None
+        mask = mask.expand(max(len(mask), row + 1), *mask.shape[1:])[row] if mask.ndim > 2 else mask
+        if mask.dtype == torch.bool:
+            mask = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, -torch.inf)
+        return q, k, mask if mask.ndim == 3 else mask[None]
+
+
+def _split(q: Tensor, picture: slice) -> Iterator[tuple[Tensor, slice]]:
+    """The patches' queries in portions whose scores fit into memory."""
+    for begin in range(picture.start, picture.stop, 1024):
+        at = slice(begin, min(begin + 1024, picture.stop))
+        yield q[:, at], at
+
+
+def _rows_of(mask: Tensor | None, at: slice) -> Tensor | None:
+    """The part of a mask that is about some queries."""
+    return mask if mask is None or mask.shape[-2] == 1 else mask[..., at, :]
 
 
 def _probabilities(q: Tensor, k: Tensor, scale: float, mask: Tensor | None = None) -> Tensor:

@@ -27,12 +27,13 @@ class Layer:
     kind: str  # "cross", "self" or "joint"
     stage: str  # "down", "mid", "up", or "block" in a transformer
     level: int
-    text_first: bool = False  # of a joint sequence
+    text_first: bool | None = None  # of a joint sequence; None where words stand apart
 
     @property
     def heads(self) -> int:
         """Number of heads."""
-        return int(self.module.heads)
+        found = (getattr(self.module, name, None) for name in ("heads", "num_heads", "n_heads"))
+        return int(next((n for n in found if n), 1))
 
     @property
     def group(self) -> str:
@@ -69,13 +70,14 @@ def find_layers(pipe: Any) -> tuple[Layer, ...]:
             f"The {type(network._orig_mod).__name__} is compiled, and compiled layers do not show their attention; "
             "capture with the pipeline as it was before torch.compile."
         )
-    if not family_of(pipe).sequence:
+    family = family_of(pipe)
+    if not family.sequence and not family.listens:
         raise CannotCapture(
             f"It is not known which of {type(pipe).__name__}'s tokens is which word, so its attention is not read; "
             "`sdkit.pipelines.families` would have to describe it."
         )
     crossing = hasattr(network, "down_blocks")
-    layers = tuple(_crossing(network) if crossing else _joint(network, family_of(pipe)))
+    layers = tuple(_crossing(network) if crossing else _transformer(network, family))
     if not layers:
         raise CannotCapture(f"{type(network).__name__} has no attention layers that sdkit knows.")
     return layers
@@ -117,17 +119,13 @@ def _crossing(unet: Any) -> Iterator[Layer]:
         yield Layer(name, module, "cross" if crossing else "self", stage, level)
 
 
-def _joint(network: Any, family: Family) -> Iterator[Layer]:
-    if family.text_first is None:
-        raise CannotCapture(
-            f"It is not known where the words stand in the attention of {family.pipeline}; attention can be read of "
-            "models whose words are apart from their pictures, or which `sdkit.pipelines.families` describes."
-        )
-    halvings = (
-        int(network.config.get("patch_size") or 1).bit_length() - 1
-    )  # what its first layer folds
-    level = halvings - 1 if halvings or network.config.get("pos_embed_max_size") else 0
+def _transformer(network: Any, family: Family) -> Iterator[Layer]:
+    """Every module that computes attention; which of its calls look at words is seen from their shapes."""
+    apart = (
+        family.text_first is None
+    )  # words and patches have attention of their own, by the same names everywhere
     for name, module in network.named_modules():
-        if type(module).__name__ in _MODULES and name.split(".")[-1] == "attn":
-            _check(name, module)
-            yield Layer(name, module, "joint", "block", level, family.text_first)
+        if not hasattr(module, "processor") or (apart and name.split(".")[-1] != "attn2"):
+            continue
+        _check(name, module)
+        yield Layer(name, module, "joint", "block", 0, family.text_first)

@@ -37,15 +37,11 @@ class Record:
         latents: tuple[int, int],
         *,
         scale: int,
-        guided: bool,
+        part: int = 0,
+        lengths: tuple[int, ...] = (),
     ) -> None:
-        self.call, self.prompts, self.latents, self.scale, self.guided = (
-            call,
-            prompts,
-            latents,
-            scale,
-            guided,
-        )
+        self.call, self.prompts, self.latents, self.scale = call, prompts, latents, scale
+        self.part, self.lengths = part, lengths
         self.count, self.used = len(prompts), max(p.used for p in prompts)
         self.timesteps: list[float] = []
         self.grids: dict[str, tuple[int, int]] = {}
@@ -58,6 +54,10 @@ class Record:
         self.steps: dict[str, list[list[Tensor]]] = {}  # group → picture → step
         self._members: dict[str, int] = {}  # layers of a group seen in this step
 
+    def row(self, image: int) -> int:
+        """Where a picture stands in the network's batch, in the part with the words."""
+        return self.part * self.count + image
+
     def begin_step(self, timestep: float) -> bool:
         """Note that the network runs at a timestep; False for a second pass at the same one."""
         if self.timesteps and self.timesteps[-1] == timestep:
@@ -68,8 +68,7 @@ class Record:
 
     def _grid(self, layer: Layer, patches: int) -> tuple[int, int]:
         """Rows and columns of a layer's patches: never the square root of their number."""
-        level = layer.level + (layer.kind == "joint")  # transformers see patches of 2×2 latents
-        rows, columns = grid_at(*self.latents, level)
+        rows, columns = grid_at(*self.latents, layer.level)
         if rows * columns != patches:
             raise ValueError(
                 f"{layer.name} has {patches} patches where {rows}×{columns} were expected."
@@ -193,7 +192,7 @@ class Record:
         )
 
     def _full(self, layer: Layer) -> tuple[int, int]:
-        return grid_at(*self.latents, layer.level + 1)
+        return grid_at(*self.latents, layer.level)
 
     def _series(self, group: str, series: list[Tensor], prompt: Prompt) -> np.ndarray:
         grid = next(

@@ -38,6 +38,7 @@ class Call:
 
     pipe: Any
     prompts: tuple[str, ...]
+    size: tuple[int, int] | None = None  # height and width of the pictures in pixels
 
     @property
     def guided(self) -> bool:
@@ -77,11 +78,13 @@ def replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def announce(pipe: Any, prompts: Sequence[str]) -> Iterator[None]:
+def announce(
+    pipe: Any, prompts: Sequence[str], size: tuple[int, int] | None = None
+) -> Iterator[None]:
     """Say inside the block that `pipe` is running on these prompts, one for each picture."""
     denoiser = denoiser_of(pipe)
     before = _calls.get(denoiser)
-    _calls[denoiser] = Call(pipe, tuple(prompts))
+    _calls[denoiser] = Call(pipe, tuple(prompts), size)
     try:
         yield
     finally:

@@ -83,6 +83,17 @@ class Family:
         The network can be answered for, step by step, which forks do; not where it fills a cache at its first step.
     text_first
         In a joint sequence the words come before the patches; None without joint attention.
+    stride
+        The patches of a joint sequence are filled up to a multiple of this number before the words come.
+    packed
+        Padding of the words is left out of a joint sequence, so that the patches follow the last real word.
+    listens
+        The text encoder whose input tells which token is which word, where `sequence` does not.
+    selects
+        Which of that encoder's tokens the denoiser reads: the last ones that fit (""), those that are no padding
+        (``"valid"``), or the first one and the last (``"ends"``).
+    two_passes
+        Guidance asks the network twice a step, with the words first, instead of doubling the batch.
     negates
         The pipeline turns the sign of what the network says before the solver sees it.
     extrapolates
@@ -109,6 +120,11 @@ class Family:
     mixes: bool = True
     replays: bool = True
     text_first: bool | None = None
+    stride: int = 1
+    packed: bool = False
+    listens: str = ""
+    selects: str = ""
+    two_passes: bool = False
     negates: bool = False
     extrapolates: bool = False
     conditional_first: bool = False
@@ -205,36 +221,56 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "embedded": True,
         },
         "Flux2Pipeline": {
+            "listens": "text_encoder",
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
             "text_first": True,
             "embedded": True,
         },
         "Flux2KleinPipeline": {
+            "listens": "text_encoder",
+            "two_passes": True,
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
             "text_first": True,
         },
         "Flux2KleinKVPipeline": {
+            "listens": "text_encoder",
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
             "text_first": True,
         },
-        "PixArtAlphaPipeline": {"encodes": _MASKED},
-        "PixArtSigmaPipeline": {"encodes": _MASKED},
-        "SanaPipeline": {"encodes": _MASKED},
-        "SanaSprintPipeline": {"encodes": _MASKED[:2], "embedded": True},
-        "AuraFlowPipeline": {"encodes": _MASKED},
-        "PRXPipeline": {"encodes": _MASKED, "batches": False},
+        "PixArtAlphaPipeline": {"listens": "text_encoder", "encodes": _MASKED},
+        "PixArtSigmaPipeline": {"listens": "text_encoder", "encodes": _MASKED},
+        "SanaPipeline": {"listens": "text_encoder", "selects": "ends", "encodes": _MASKED},
+        "SanaSprintPipeline": {
+            "listens": "text_encoder",
+            "selects": "ends",
+            "encodes": _MASKED[:2],
+            "embedded": True,
+        },
+        "AuraFlowPipeline": {"listens": "text_encoder", "text_first": True, "encodes": _MASKED},
+        "PRXPipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "encodes": _MASKED,
+            "batches": False,
+        },
         "PRXPixelPipeline": {"batches": False},
         "DreamLitePipeline": {"batches": False, "sequence": ()},
         "DreamLiteMobilePipeline": {"batches": False, "sequence": ()},
         "Kandinsky5T2IPipeline": {"mixes": False, "takes_noise": False, "replays": False},
         "Ideogram4Pipeline": {"takes_noise": False},
         "IFPipeline": {"takes_noise": False},
+        "KolorsPAGPipeline": {"sequence": (), "listens": "text_encoder"},
+        "PixArtSigmaPAGPipeline": {"listens": "text_encoder"},
         "StableUnCLIPPipeline": {"takes_noise": False, "sequence": ()},
         "HiDreamImagePipeline": {"negates": True, "takes_noise": False},
-        "ErnieImagePipeline": {"takes_noise": False},
+        "ErnieImagePipeline": {
+            "listens": "text_encoder",
+            "text_first": False,
+            "takes_noise": False,
+        },
         "QwenImage21Pipeline": {
             "guidance": "true_cfg_scale",
             "needs_negative": True,
@@ -244,16 +280,35 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "Kandinsky3Pipeline": {
             "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),
         },
-        "CogView3PlusPipeline": {"encodes": _PLAIN},
-        "CogView4Pipeline": {"encodes": _PLAIN, "mixes": False},
-        "KolorsPipeline": {"encodes": _POOLED},
-        "OvisImagePipeline": {"layout": "tokens", "encodes": (*_PLAIN, None, None)},
-        "BriaPipeline": {"layout": "tokens", "takes_noise": False},
+        "CogView3PlusPipeline": {"listens": "text_encoder", "text_first": True, "encodes": _PLAIN},
+        "CogView4Pipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "two_passes": True,
+            "encodes": _PLAIN,
+            "mixes": False,
+        },
+        "KolorsPipeline": {"listens": "text_encoder", "sequence": (), "encodes": _POOLED},
+        "OvisImagePipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "layout": "tokens",
+            "encodes": (*_PLAIN, None, None),
+        },
+        "BriaPipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "layout": "tokens",
+            "takes_noise": False,
+        },
         "BriaFiboPipeline": {"takes_noise": False},
         "KandinskyCombinedPipeline": {"takes_noise": False},
         "KandinskyV22CombinedPipeline": {"takes_noise": False},
         "StableCascadeCombinedPipeline": {"takes_noise": False},
         "ChromaPipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "two_passes": True,
             "layout": "tokens",
             "encodes": (
                 "prompt_embeds",
@@ -263,15 +318,41 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             ),
         },
         "QwenImagePipeline": {
+            "listens": "text_encoder",
+            "selects": "valid",
+            "text_first": True,
+            "two_passes": True,
             "layout": "tokens",
             "encodes": _QWEN,
             "guidance": "true_cfg_scale",
             "needs_negative": True,
         },
         "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN},
-        "ZImagePipeline": {"extrapolates": True, "conditional_first": True, "negates": True},
-        "Krea2Pipeline": {"layout": "tokens", "encodes": _QWEN, "extrapolates": True},
-        "Lumina2Pipeline": {"encodes": _MASKED, "negates": True},
+        "ZImagePipeline": {
+            "listens": "text_encoder",
+            "selects": "valid",
+            "text_first": False,
+            "stride": 32,
+            "extrapolates": True,
+            "conditional_first": True,
+            "negates": True,
+        },
+        "Krea2Pipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "two_passes": True,
+            "layout": "tokens",
+            "encodes": _QWEN,
+            "extrapolates": True,
+        },
+        "Lumina2Pipeline": {
+            "listens": "text_encoder",
+            "text_first": True,
+            "packed": True,
+            "two_passes": True,
+            "encodes": _MASKED,
+            "negates": True,
+        },
     }
 )
 

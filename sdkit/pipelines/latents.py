@@ -55,6 +55,10 @@ def grid_of(sample: torch.Tensor, inputs: Mapping[str, Any]) -> tuple[int, int]:
             for n in inputs["img_ids"].reshape(-1, inputs["img_ids"].shape[-1])[:, 1:3].amax(0)
         )
         return rows * 2, columns * 2
+    if "img_shapes" in inputs:  # the same, told by the number of tokens along each side
+        shape = inputs["img_shapes"][0]
+        _, rows, columns = shape[0] if isinstance(shape[0], (list, tuple)) else shape
+        return int(rows) * 2, int(columns) * 2
     return int(sample.shape[-2]), int(sample.shape[-1])
 
 

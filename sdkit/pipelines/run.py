@@ -83,7 +83,11 @@ class Run:
         with scheduler_of(self.pipe, first.scheduler), _bar(self.pipe, self.progress):
             runner = self._runner(first.task)
             with (
-                announce(runner, [s.prompt for s in self.wanted]),
+                announce(
+                    runner,
+                    [s.prompt for s in self.wanted],
+                    (first.height or 0, first.width or 0),
+                ),
                 _adding(self.pipe.scheduler, None if self.image is None else self.noise),
             ):
                 try:
