@@ -169,3 +169,22 @@ def test_what_cannot_be_read_is_one_sentence_before_the_run(name):
     pipe = standins.build(name)
     with pytest.raises(CannotCapture, match=r"^.{20,}$"):
         sdkit.capture_attention(pipe)
+
+
+# -- words that somebody taught ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vectors", [1, 3])
+def test_later_words_stand_behind_all_vectors_of_a_taught_one(vectors):
+    pipe = standins.build("sd15")
+    generator = torch.Generator().manual_seed(0)
+    pipe.load_textual_inversion(
+        {"<toy>": torch.randn(vectors, 32, generator=generator)}, token="<toy>"
+    )
+    pipe.text_encoder.eval()
+    maps = sdkit.generate(pipe, "a <toy> car", attention=True, **options("sd15")).attention
+    places = {word.text: word.positions for word in maps.prompt.words}
+    assert places == {"a": (1,), "<toy>": tuple(range(2, 2 + vectors)), "car": (2 + vectors,)}
+    ids = pipe.tokenizer(pipe.maybe_convert_prompt("a <toy> car", pipe.tokenizer)).input_ids
+    assert pipe.tokenizer.convert_ids_to_tokens(ids[places["car"][0]]) == "car</w>"
+    assert maps["<toy>"].shape == maps["car"].shape

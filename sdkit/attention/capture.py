@@ -59,7 +59,7 @@ def capture_attention(
     Parameters
     ----------
     pipe
-        A diffusers pipeline: Stable Diffusion 1.x, 2.x, XL (UNets), 3.x or Flux (joint attention).
+        A diffusers pipeline with a UNet or a transformer that `sdkit.pipelines.families` describes.
     steps
         Keep word maps of every step as well, averaged over layers of one stage and resolution, in half precision.
     heads

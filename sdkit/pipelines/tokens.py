@@ -46,7 +46,8 @@ class Prompt:
     """A prompt as the text encoder of a pipeline sees it.
 
     `length` counts the positions of the encoder's sequence; `start`, `end` and `padding` are those positions that
-    belong to no word: the start token, the end token, and what fills the rest.
+    belong to no word: the start token, the end token, and what fills the rest. `names` are words that somebody taught the
+    tokenizer (textual inversion), such as ``<toy>``.
     """
 
     text: str
@@ -54,6 +55,7 @@ class Prompt:
     length: int
     start: tuple[int, ...]
     end: tuple[int, ...]
+    names: tuple[str, ...] = ()
 
     @property
     def padding(self) -> tuple[int, ...]:
@@ -86,7 +88,7 @@ class Prompt:
         InvalidSettings
             If the prompt does not hold them, not that often, or they were cut off.
         """
-        wanted = [w.casefold() for w in _WORD.findall(words)]
+        wanted = [w.casefold() for w in _pattern(self.names).findall(words)]
         texts = [w.text.casefold() for w in self.words]
         starts = [
             i
@@ -138,14 +140,20 @@ def read_prompt(tokenizers: Any | Sequence[tuple[Any, int]], text: str) -> Promp
         if isinstance(tokenizers, Sequence)
         else [(tokenizers, tokenizers.model_max_length)]
     )
-    spans = [(m.group(), m.start(), m.end()) for m in _WORD.finditer(text)]
+    names = tuple(
+        dict.fromkeys(name for tokenizer, _ in joined for name in _taught(tokenizer, text))
+    )
+    sent = _expanded(joined[0][0], text, names)
+    spans = [
+        (_first_of(m.group(), names), m.start(), m.end()) for m in _pattern(names).finditer(sent)
+    ]
     positions: list[list[int]] = [[] for _ in spans]
     pieces: list[list[str]] = [[] for _ in spans]
     start: list[int] = []
     end: list[int] = []
     offset = 0
     for tokenizer, length in joined:
-        read = tokenizer(text, truncation=True, max_length=length, return_offsets_mapping=True)
+        read = tokenizer(sent, truncation=True, max_length=length, return_offsets_mapping=True)
         for n, (token, (left, right)) in enumerate(
             zip(read.input_ids, read.offset_mapping, strict=True)
         ):
@@ -163,7 +171,41 @@ def read_prompt(tokenizers: Any | Sequence[tuple[Any, int]], text: str) -> Promp
         Word(span[0], tuple(at), tuple(parts))
         for span, at, parts in zip(spans, positions, pieces, strict=True)
     )
-    return Prompt(text, words, offset, tuple(start), tuple(end))
+    return Prompt(text, words, offset, tuple(start), tuple(end), names)
+
+
+def _taught(tokenizer: Any, text: str) -> list[str]:
+    """Words of a text that were added to a tokenizer."""
+    special = set(tokenizer.all_special_tokens)
+    return [name for name in tokenizer.get_added_vocab() if name in text and name not in special]
+
+
+def _expanded(tokenizer: Any, text: str, names: Sequence[str]) -> str:
+    """The text as diffusers sends it: a word of several vectors is followed by a token for each further one."""
+    added = tokenizer.get_added_vocab() if names else {}
+    for name in names:
+        whole, n = name, 1
+        while f"{name}_{n}" in added:
+            whole += f" {name}_{n}"
+            n += 1
+        text = text.replace(name, whole)
+    return text
+
+
+def _pattern(names: Sequence[str]) -> re.Pattern[str]:
+    """What counts as one word: one that was taught, with its further tokens, or any other."""
+    taught = [
+        rf"{re.escape(name)}(?: {re.escape(name)}_\d+)*"
+        for name in sorted(names, key=len, reverse=True)
+    ]
+    return re.compile("|".join([*taught, _WORD.pattern]))
+
+
+def _first_of(found: str, names: Sequence[str]) -> str:
+    """A word that was taught without its further tokens."""
+    return next(
+        (name for name in names if found == name or found.startswith(f"{name} {name}_")), found
+    )
 
 
 def _holder(spans: list[tuple[str, int, int]], left: int, right: int) -> int | None:
