@@ -259,7 +259,11 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "PRXPixelPipeline": {"batches": False},
         "DreamLitePipeline": {"batches": False, "sequence": ()},
         "DreamLiteMobilePipeline": {"batches": False, "sequence": ()},
-        "Kandinsky5T2IPipeline": {"mixes": False, "takes_noise": False, "replays": False},
+        "Kandinsky5T2IPipeline": {
+            "takes_noise": False,
+            "mixes": False,
+            "replays": False,
+        },
         "Ideogram4Pipeline": {"takes_noise": False},
         "IFPipeline": {"takes_noise": False},
         "KolorsPAGPipeline": {"sequence": (), "listens": "text_encoder"},
@@ -275,6 +279,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "guidance": "true_cfg_scale",
             "needs_negative": True,
             "takes_noise": False,
+            "mixes": False,
             "replays": False,
         },
         "Kandinsky3Pipeline": {
