@@ -7,6 +7,7 @@ import subprocess
 import warnings
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from sdkit.pocket.training.draw import find_font
@@ -16,6 +17,12 @@ with warnings.catch_warnings():
     import torch
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+# where a change is judged, the same examples are tried each time; at home new ones are found
+hypothesis.settings.register_profile("judged", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("judged")
 
 
 def _fetch_font() -> None:
