@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import warnings
+from functools import cache
 from pathlib import Path
 
 import hypothesis
@@ -16,7 +18,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+# beside another process on the same cores, a second thread waits more than it works
+_ALONE = "PYTEST_XDIST_WORKER" not in os.environ
+torch.set_num_threads(min(2, os.cpu_count() or 1) if _ALONE else 1)
 
 
 # where a change is judged, the same examples are tried each time; at home new ones are found
@@ -68,6 +72,15 @@ def pocket():
     return sdkit.load(device="cpu")
 
 
+@cache
+def _tiny_tokenizer():
+    """Built once: each pipeline gets a copy of its own, for tokenizers keep how they pad."""
+    from sdkit.pocket.training.presets import PRESETS
+    from sdkit.pocket.training.tokenizer import build_tokenizer
+
+    return build_tokenizer(PRESETS["tiny"])
+
+
 @pytest.fixture
 def tiny():
     """A Stable Diffusion pipeline of the real classes with random weights and 8×8 latents, made in a moment."""
@@ -78,11 +91,10 @@ def tiny():
         build_text_encoder,
         build_unet,
     )
-    from sdkit.pocket.training.tokenizer import build_tokenizer
 
     torch.manual_seed(0)
     preset = PRESETS["tiny"]
-    tokenizer = build_tokenizer(preset)
+    tokenizer = copy.deepcopy(_tiny_tokenizer())
     pipe = assemble(
         build_autoencoder(preset),
         build_text_encoder(preset, len(tokenizer)),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -30,8 +33,13 @@ from sdkit.pocket.training.tokenizer import build_tokenizer
 WIDTH = 32
 
 
+@cache
+def _built():
+    return build_tokenizer(PRESETS["cpu"])
+
+
 def clip_tokenizer():
-    tokenizer = build_tokenizer(PRESETS["cpu"])
+    tokenizer = copy.deepcopy(_built())
     tokenizer.model_max_length = 77
     return tokenizer
 

@@ -3,7 +3,7 @@ with the present weights.
 
 Pictures come from a stand-in for the model that reads the true weights, so that a thousand stories take minutes. The
 worker, its memory, the panels and how they look at the pipeline are the real ones. ``SDKIT_PANEL_SEQUENCES=1000`` asks for
-more stories than the hundred of every day.
+more stories than the hundred where changes are judged and the twenty-five of every day.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sdkit.widgets import DraftsBoard, PromptExplorer, Sketchpad, TraceExplorer
 from sdkit.widgets.drafts import _SIDE
 from sdkit.widgets.studio import shown, thumbnail
 
-SEQUENCES = int(os.environ.get("SDKIT_PANEL_SEQUENCES", "100"))
+SEQUENCES = int(os.environ.get("SDKIT_PANEL_SEQUENCES", "100" if os.environ.get("CI") else "25"))
 PATIENCE = 120
 PROMPTS = ("a cat", "a dog")
 pytestmark = pytest.mark.filterwarnings("ignore::sdkit.generation.PromptWarning")

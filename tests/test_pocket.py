@@ -278,6 +278,7 @@ def test_guidance_of_zero_is_a_number_too(monkeypatch):
     assert asked["guidance"] == 0
 
 
+@pytest.mark.training
 def test_a_shard_stands_under_its_name_only_when_it_is_whole(trained, monkeypatch):
     from diffusers import AutoencoderKL
 
@@ -300,6 +301,7 @@ def test_a_shard_stands_under_its_name_only_when_it_is_whole(trained, monkeypatc
     assert len(latents) == len(scenes)
 
 
+@pytest.mark.training
 def test_the_tokenizer_is_the_same_in_every_process():
     code = (
         "from sdkit.pocket.training.presets import PRESETS; from sdkit.pocket.training.tokenizer import build_tokenizer;"

@@ -204,6 +204,7 @@ def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
 # -- the run ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.training
 def test_a_run_that_was_killed_ends_exactly_like_one_that_was_not(drawings, tmp_path, monkeypatch):
     from sdkit.pocket import train
     from sdkit.pocket.training.tokenizer import build_tokenizer
