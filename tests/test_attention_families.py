@@ -36,13 +36,17 @@ def options(name):
 
 @pytest.fixture(scope="module", params=READ)
 def family(request):
-    return request.param, standins.build(request.param)
+    pipe = standins.build(request.param)
+    return (
+        request.param,
+        pipe,
+        sdkit.generate(pipe, PROMPT, attention=True, **options(request.param)),
+    )
 
 
 def test_the_picture_stays_the_same_to_the_bit(family):
-    name, pipe = family
+    name, pipe, watched = family
     plain = sdkit.generate(pipe, PROMPT, **options(name))
-    watched = sdkit.generate(pipe, PROMPT, attention=True, **options(name))
     np.testing.assert_array_equal(watched.latents, plain.latents)
     size = watched.image.size
     for word in ("red", "cat"):
@@ -75,9 +79,8 @@ def read_text(pipe, name, prompt):
 
 def test_words_stand_where_another_word_changes_the_encoding_most(family):
     """An oracle that knows no tokenizer: the place where "blue" for "red" makes the greatest difference."""
-    name, pipe = family
-    maps = sdkit.generate(pipe, PROMPT, attention=True, **options(name)).attention
-    red = maps.prompt.find("red")[0][0].positions
+    name, pipe, watched = family
+    red = watched.attention.prompt.find("red")[0][0].positions
     other = SPELLED if len(red) > 1 else OTHER  # where a word is spelled, in as many letters
     one, two = read_text(pipe, name, PROMPT), read_text(pipe, name, other)
     change = (one - two).norm(dim=1)
@@ -87,8 +90,7 @@ def test_words_stand_where_another_word_changes_the_encoding_most(family):
 
 
 def test_padding_and_templates_are_no_words(family):
-    name, pipe = family
-    prompt = sdkit.generate(pipe, PROMPT, attention=True, **options(name)).attention.prompt
+    prompt = family[2].attention.prompt
     assert [w.text for w in prompt.words] == ["a", "red", "cat"]
     positions = [p for w in prompt.words for p in w.positions]
     assert len(set(positions)) == len(positions)
