@@ -31,6 +31,7 @@ from .models.identity import identity
 from .models.words import cautions
 from .pictures.metadata import fingerprint
 from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
+from .pipelines.additions import additions
 from .pipelines.families import denoiser_of, family_of
 from .pipelines.latents import grain_of
 from .pipelines.run import OnStep, Run, lock_of
@@ -373,15 +374,30 @@ def _wanted(
     own = defaults(pipe)
     step = math.lcm(8, grain_of(pipe))
     facts = {**identity(pipe), "version": __version__, "memory": None}
+    carried = {swapped: additions(pipe, solver=not swapped) for swapped in (False, True)}
     complete = []
     for item in items:
-        asked = item if isinstance(item, Settings) else Settings(prompt=item)
-        asked = sized_like(asked.replace(**changes), image, (own.width, own.height), step=step)
-        asked = own.fill(asked).replace(**facts)
+        then = item if isinstance(item, Settings) else Settings(prompt=item)
+        asked = sized_like(then.replace(**changes), image, (own.width, own.height), step=step)
+        now = carried[asked.scheduler is not None]
+        if then.version is not None and then.additions != now:
+            _warn_of_additions(then.additions, now)
+        asked = own.fill(asked).replace(**facts, additions=now)
         complete += [
             asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
         ]
     return complete
+
+
+def _warn_of_additions(then: str | None, now: str | None) -> None:
+    """Say that a picture was made with another pipeline than the one that is to make it again."""
+    if not _quiet.get():
+        warnings.warn(
+            f"These settings were made with {then or 'the model alone'}, and this pipeline carries "
+            f"{now or 'the model alone'}; the picture will differ.",
+            PromptWarning,
+            stacklevel=5,
+        )
 
 
 def _with_sources(

@@ -141,6 +141,8 @@ class Settings:
         One of `TASKS`.
     source, mask
         SHA-256 (64 hexadecimal digits) of the pixels of the source picture and of its mask.
+    additions
+        What the pipeline carried beyond its model, such as ``"LoRA toy ×0.8 (3f2a91c0)"``.
     version
         The sdkit version that made the picture.
     memory
@@ -180,6 +182,7 @@ class Settings:
     model: str | None = None  # recorded by generate()
     revision: str | None = None  # as model
     licence: str | None = None  # as model
+    additions: str | None = None  # recorded by generate(); a replay warns where they differ
     version: str | None = None  # recorded by generate()
     memory: str | None = (
         None  # recorded by generate(); a replay does not follow it, other devices have other limits
@@ -418,5 +421,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "revision": _text,
     "licence": _text,
     "version": _text,
+    "additions": _text,
     "memory": _text,
 }

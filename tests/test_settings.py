@@ -172,7 +172,16 @@ def _other(name: str) -> object:
         "strength": 0.3,
         "fit": "pad",
     }
-    text = ("prompt", "negative_prompt", "model", "revision", "licence", "version", "memory")
+    text = (
+        "prompt",
+        "negative_prompt",
+        "model",
+        "revision",
+        "licence",
+        "version",
+        "memory",
+        "additions",
+    )
     return others.get(name, "other words" if name in text else 9)
 
 

@@ -24,6 +24,10 @@ __all__ = ["make_scheduler", "own_scheduler", "scheduler_name", "scheduler_of", 
 # of each pipeline that runs with another scheduler: that one, and its own
 _swapped: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
 
+# how steps are spaced unless a solver's name says otherwise
+_PLAIN: dict[str, Any] = dict.fromkeys(
+    ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_lu_lambdas"), False
+)
 _SMALLEST_ALPHA_BAR = (
     2e-5  # stands in for zero where a solver divides by it: a signal of 0.4 %, which nobody sees
 )
@@ -87,10 +91,12 @@ def make_scheduler(pipe: Any, name: str) -> Any:
 
 def scheduler_name(pipe: Any) -> str | None:
     """Short name of the scheduler that a pipeline has, or None if it has no short name."""
-    found = type(pipe.scheduler).__name__
-    karras = bool(pipe.scheduler.config.get("use_karras_sigmas"))
+    config, found = pipe.scheduler.config, type(pipe.scheduler).__name__
     for name, solver in SOLVERS.items():
-        if solver.kind == found and bool(solver.changes.get("use_karras_sigmas")) == karras:
+        told = _PLAIN | dict(
+            solver.changes
+        )  # one whose configuration says something else is another solver
+        if solver.kind == found and all((config.get(k) or False) == told[k] for k in told):
             return name
     return None
 
