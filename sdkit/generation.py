@@ -71,6 +71,14 @@ _EMBEDDINGS = (
     "pooled_prompt_embeds",
     "negative_pooled_prompt_embeds",
 )
+_RECORDED = {
+    "model": "load another one with sdkit.load(name)",
+    "revision": "load it with sdkit.load(name, revision=…)",
+    "memory": "load with sdkit.load(name, memory=…)",
+    "additions": "change the pipeline itself, such as with pipe.load_lora_weights(…)",
+    "licence": "it comes with the weights",
+    "version": "it is that of the sdkit that runs",
+}
 _EMBEDDED = "Made from text encodings that were handed in: the settings alone do not make this picture again."
 
 
@@ -332,7 +340,7 @@ def complete(
     The image and the mask come from `taken_in`.
     """
     wanted = _with_sources(_wanted(pipe, prompt, count, changes, image), image, mask)
-    _check(pipe, wanted, image)
+    _check(pipe, wanted, image, mask)
     return wanted
 
 
@@ -371,6 +379,9 @@ def _wanted(
         )
     if count < 1:
         raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
+    for name, instead in _RECORDED.items():
+        if changes.get(name) is not None:
+            raise InvalidSettings(f"{name} is recorded, not chosen here: {instead}.")
     own = defaults(pipe)
     step = math.lcm(8, grain_of(pipe))
     facts = {**identity(pipe), "version": __version__, "memory": None}
@@ -434,11 +445,16 @@ def _with_sources(
     return [s.replace(task=task, fit=effective_fit(s, image), **sums) for s in wanted]
 
 
-def _check(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None:
+def _check(
+    pipe: Any, wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None
+) -> None:
     """Everything that would otherwise fail inside the run."""
     for name in {s.scheduler for s in wanted if s.scheduler} - {scheduler_name(pipe)}:
         make_scheduler(pipe, name)
     family = family_of(pipe)
+    given = {"image=…": image is not None, "image=… and mask=…": mask is not None}
+    if family.lacks and not given.get(family.lacks, False):
+        raise InvalidSettings(f"{family.pipeline} needs {family.lacks}.")
     for s in wanted:
         if (
             "guidance_schedule" in family.accepts

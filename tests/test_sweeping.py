@@ -305,3 +305,28 @@ def test_a_folder_that_an_older_sdkit_began_is_gone_on_with_and_one_of_a_newer_i
     book.write_text(json.dumps(about), encoding="utf-8")
     with pytest.raises(CannotSave, match="holds another sweep"):
         quick(tiny, folder=tmp_path)
+
+
+# -- settings that cannot act --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axes", "sign"),
+    [
+        ({"x": {"strength": [0.3, 0.6]}}, "'strength' changes no picture"),
+        ({"x": {"seed": [1, 2]}, "y": {"fit": ["crop", "pad"]}}, "give image=…, or no fit"),
+        ({"x": {"variation_seed": [1, 2]}}, "'variation seed' changes no picture"),
+        ({"x": {"model": ["a", "b"]}}, "model"),
+        ({"x": {"memory": ["low", "full"]}}, "memory"),
+    ],
+)
+def test_axes_without_effect_make_no_sheet_of_equal_cells(tiny, runs, axes, sign):
+    with pytest.raises(InvalidSettings, match=sign):
+        quick(tiny, **axes)
+    assert runs == []
+
+
+@pytest.mark.parametrize("name", ["model", "memory", "revision", "additions"])
+def test_what_is_recorded_cannot_be_chosen(tiny, name):
+    with pytest.raises(InvalidSettings, match=f"{name} is recorded, not chosen here: "):
+        generate(tiny, "a cat", **{name: "other"})

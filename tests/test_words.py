@@ -138,3 +138,42 @@ def test_a_checkpoint_that_lacks_weights_is_refused_however_quiet_transformers_i
         assert logging.get_verbosity() == logging.ERROR
     finally:
         logging.set_verbosity(level)
+
+
+# -- I: pipelines that want more than words ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("StableDiffusionImg2ImgPipeline", r"StableDiffusionImg2ImgPipeline needs image=…\."),
+        (
+            "StableDiffusionInpaintPipeline",
+            r"StableDiffusionInpaintPipeline needs image=… and mask=…\.",
+        ),
+        (
+            "StableDiffusionControlNetPipeline",
+            "StableDiffusionControlNetPipeline needs a control picture",
+        ),
+    ],
+)
+def test_pipelines_that_want_more_than_words_say_so(pipe, kind, sentence):
+    import diffusers
+
+    more = {}
+    if "ControlNet" in kind:
+        more["controlnet"] = diffusers.ControlNetModel.from_unet(pipe.unet)
+    other = getattr(diffusers, kind).from_pipe(pipe, **more)
+    with pytest.raises(InvalidSettings, match=sentence):
+        sdkit.generate(other, "a cat", steps=1, width=32, height=32, progress=False)
+
+
+def test_a_pipeline_that_only_starts_from_pictures_does_that(pipe):
+    from diffusers import StableDiffusionImg2ImgPipeline
+    from PIL import Image
+
+    other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    made = sdkit.generate(
+        other, "a cat", image=Image.new("RGB", (32, 32), "red"), steps=2, strength=1, progress=False
+    )
+    assert made.settings.task == "image-to-image"

@@ -130,6 +130,15 @@ class Family:
     conditional_first: bool = False
 
     @property
+    def lacks(self) -> str:
+        """What a pipeline of this class wants besides words, in words; empty for text-to-image."""
+        if "ControlNet" in self.pipeline or "Adapter" in self.pipeline:
+            return "a control picture, which generate() does not hand over yet: use the plain pipeline without it, or call it yourself"
+        if "Inpaint" in self.pipeline:
+            return "image=… and mask=…"
+        return "image=…" if "Img2Img" in self.pipeline else ""
+
+    @property
     def tells_steps(self) -> bool:
         """Whether the pipeline calls back after each step with latents."""
         return "callback_on_step_end" in self.accepts

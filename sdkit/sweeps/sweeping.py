@@ -320,7 +320,24 @@ def _wanted(
     for k, j, i in itertools.product(*(range(len(a)) for a in reversed(axes))):
         cells[i, j, k] = axes[2].apply(k, axes[1].apply(j, axes[0].apply(i, base)))
     finished = complete(pipe, list(cells.values()), image=image, mask=mask)
-    return dict(zip(cells, finished, strict=True))
+    wanted = dict(zip(cells, finished, strict=True))
+    for n, one in enumerate(axes):
+        _refuse_without_effect(n, one, wanted)
+    return wanted
+
+
+def _refuse_without_effect(n: int, one: Axis, wanted: Mapping[Index, Settings]) -> None:
+    """Raise for an axis of different values along which all pictures would be the same."""
+    if len(set(one.labels)) < 2:
+        return
+    lines: dict[tuple[int, ...], set[Settings]] = {}
+    for index, settings in wanted.items():
+        lines.setdefault((*index[:n], *index[n + 1 :]), set()).add(settings.recipe())
+    if all(len(line) == 1 for line in lines.values()):
+        raise InvalidSettings(
+            f"The axis {one.title!r} changes no picture here, so its cells would all be equal; choose another field, or give what "
+            "it needs (strength and fit need image=, variation_seed needs variation_amount)."
+        )
 
 
 def _todo(grid: Sweep) -> dict[Settings, list[Index]]:

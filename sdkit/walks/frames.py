@@ -45,7 +45,10 @@ class Frame(NamedTuple):
 def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts:
     """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
     guided = [s.negative_prompt for s in corners if any(_guided(pipe, c) for c in corners)]
-    return encodings(pipe, [s.prompt for s in corners], guided)
+    with lock_of(
+        pipe
+    ):  # a tokenizer keeps its padding as state, which two threads would set for each other
+        return encodings(pipe, [s.prompt for s in corners], guided)
 
 
 def render(
@@ -92,7 +95,6 @@ def render(
         done.update((i, Frame(*made)) for i, made in zip(indices, run(), strict=True))
 
     with lock_of(pipe), torch.no_grad():
-        # under the lock as well: a tokenizer keeps its padding as state, which two threads would set for each other
         known = texts or texts_of(pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)))
         for chunk in chunks(pipe, wanted, len(wanted)):
             ladder.climb(chunk, partial(attempt, known))
