@@ -30,7 +30,7 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .history import moments, write as write_history
-from .training.autoencoder import psnr, to_pixels, train_autoencoder
+from .training.autoencoder import latest_autoencoder, psnr, to_pixels, train_autoencoder
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.data import batches, masks, pictures, scene, training_scenes
 from .training.grounding import Watcher, WordMarks, grounding_loss
@@ -70,7 +70,9 @@ def _shard(
     path = folder / "latents" / f"{number:03d}.pt"
     if not path.exists():
         images = pictures(scenes, preset.side)
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=preset.bfloat16):
+        with (
+            torch.no_grad()
+        ):  # in single precision: a linear code takes differences of large numbers
             parts = [
                 vae.encode(to_pixels(p).to(device)).latent_dist.mode().half().cpu()
                 for p in np.array_split(images, max(1, len(images) // 64))
@@ -284,6 +286,7 @@ def train_diffusion(
             run.save()
         if time.monotonic() - sampled > _SHOW:
             sampled = time.monotonic()
+            load_checkpoint(folder / "autoencoder.pt", {"model": vae})  # it may be learning beside
             with run.averaged():
                 _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
                     folder / f"samples-{run.seen:08d}.png"
@@ -370,6 +373,13 @@ def main(argv: list[str] | None = None) -> None:
         type=Path,
         help="go on from this diffusers folder, such as the shipped Pocket, instead of from nothing",
     )
+    parser.add_argument(
+        "--stage",
+        choices=("all", "autoencoder", "diffusion"),
+        default="all",
+        help="train one part only: where the encoder is a linear code, two processes can train both at once; a last "
+        "call without this option exports what they made",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(argv)
@@ -380,10 +390,19 @@ def main(argv: list[str] | None = None) -> None:
         if options.start
         else None
     )
-    if start is None:
-        vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
-    else:
+    if options.stage == "diffusion" and not (preset.linear or start):
+        parser.error(
+            f"--stage diffusion was asked for with --preset {preset.name}, whose latents do not exist before its "
+            f"autoencoder is trained: leave --stage out."
+        )
+    if start is not None:
         vae = start.vae.to(options.device).requires_grad_(False)
+    elif options.stage == "diffusion":
+        vae = latest_autoencoder(preset, folder, options.seed).to(options.device)
+    else:
+        vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
+    if options.stage == "autoencoder":
+        return
     tokenizer = _tokenizer(preset, folder / "tokenizer", start)
     text, unet = train_diffusion(
         preset,
@@ -395,6 +414,8 @@ def main(argv: list[str] | None = None) -> None:
         total=options.samples,
         start=start,
     )
+    if options.stage == "diffusion":
+        return
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
     _sheet(pipe).save(folder / "samples-final.png")
     export(pipe, preset, folder / "weights")

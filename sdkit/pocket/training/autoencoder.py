@@ -4,9 +4,9 @@ The loss is squared error, a little absolute error (sharper edges), a small Kull
 latents near unit scale, and a term that gives the channels a meaning: the first three are pulled towards the small
 picture (brightness, red against blue, green against purple, of the 4×4 or 8×8 pixels under each latent), which leaves
 detail to the fourth. Such latents look like pictures, coarse before fine, which is what diffusion learns fastest
-(Skorokhodov et al., arXiv:2502.14831, get there by another road), and a linear map shows them. Larger pictures begin
-at their best linear code (`linear.py`), and the differences of neighbouring pixels are compared as well, because
-squared error alone is content with soft edges. Checkpoints are written every few minutes; a killed run goes on from the
+(Skorokhodov et al., arXiv:2502.14831, get there by another road), and a linear map shows them. Larger pictures have the
+best linear code as their encoder (`linear.py`), so that only the decoder learns, and the differences of neighbouring
+pixels are compared as well, because squared error alone is content with soft edges. Checkpoints are written every few minutes; a killed run goes on from the
 last one and makes the same steps.
 """
 
@@ -29,7 +29,14 @@ from .linear import start_linear
 from .muon import optimizers, prepare
 from .presets import Preset, build_autoencoder
 
-__all__ = ["psnr", "thumbnail", "to_pixels", "train_autoencoder"]
+__all__ = [
+    "begin_autoencoder",
+    "latest_autoencoder",
+    "psnr",
+    "thumbnail",
+    "to_pixels",
+    "train_autoencoder",
+]
 
 _KL = 3e-4  # per latent value; larger smooths the latents and blurs the pictures
 _THUMBNAIL = 0.05  # of the squared distance between three channels and the small picture
@@ -62,16 +69,33 @@ def edge_loss(y: Tensor, x: Tensor) -> Tensor:
     return total / 4
 
 
+def _likeness(y: Tensor, x: Tensor, edges: float) -> Tensor:
+    """How far pictures `y` are from `x`, both `(B, 3, H, W)` in -1..1; `edges` weighs `edge_loss`."""
+    loss = F.mse_loss(y, x) + 0.1 * F.l1_loss(y, x)
+    return loss + edges * edge_loss(y, x) if edges else loss
+
+
 def autoencoder_loss(
     model: AutoencoderKL, x: Tensor, *, edges: float = 0.0, generator: torch.Generator | None = None
 ) -> Tensor:
-    """The loss of one batch `(B, 3, H, W)` in -1..1; `edges` weighs `edge_loss`."""
+    """The loss of one batch `(B, 3, H, W)` in -1..1 where encoder and decoder learn together."""
     posterior = model.encode(x).latent_dist
     y = model.decode(posterior.sample(generator)).sample.float()
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     meaning = F.mse_loss(posterior.mean[:, :3].float(), thumbnail(x))
-    loss = F.mse_loss(y, x) + 0.1 * F.l1_loss(y, x) + _KL * kl + _THUMBNAIL * meaning
-    return loss + edges * edge_loss(y, x) if edges else loss
+    return _likeness(y, x, edges) + _KL * kl + _THUMBNAIL * meaning
+
+
+def decoder_loss(
+    model: AutoencoderKL, x: Tensor, *, edges: float = 0.0, generator: torch.Generator | None = None
+) -> Tensor:
+    """The loss of one batch `(B, 3, H, W)` in -1..1 where the encoder is given.
+
+    The encoder runs in single precision: it takes differences of large numbers.
+    """
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        latents = model.encode(x).latent_dist.sample(generator)
+    return _likeness(model.decode(latents).sample.float(), x, edges)
 
 
 @torch.no_grad()
@@ -84,21 +108,45 @@ def psnr(model: AutoencoderKL, images: Tensor) -> float:
     return float(torch.cat(total).mean())
 
 
+@torch.no_grad()
+def _scale(model: AutoencoderKL, images: Tensor) -> None:
+    """Write down what brings latents to unit deviation."""
+    latents = torch.cat([model.encode(x).latent_dist.mode() for x in images.split(32)])
+    model.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+
+
+def begin_autoencoder(preset: Preset, seed: int = 0) -> AutoencoderKL:
+    """The autoencoder of a preset before training; where its encoder is a linear code, that is ready for use."""
+    torch.manual_seed(seed)
+    model = build_autoencoder(preset)
+    if preset.linear:
+        scenes = [
+            scene(preset, 10_000_000 + n) for n in range(min(1024, preset.autoencoder_samples))
+        ]
+        images = to_pixels(pictures(scenes, preset.side))
+        start_linear(model, images, torch.tensor(_OPPONENT))
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+        _scale(model, images[:256])
+    return model
+
+
+def latest_autoencoder(preset: Preset, folder: Path, seed: int = 0) -> AutoencoderKL:
+    """The autoencoder as far as it has been trained in a run's folder, in evaluation mode."""
+    model = begin_autoencoder(preset, seed)
+    load_checkpoint(folder / "autoencoder.pt", {"model": model})
+    return model.eval().requires_grad_(False)
+
+
 def train_autoencoder(
     preset: Preset, folder: Path, *, device: str = "cpu", seed: int = 0
 ) -> AutoencoderKL:
     """Train (or finish training) the autoencoder of a preset; returns it in evaluation mode on `device`."""
-    torch.manual_seed(seed)
-    model = build_autoencoder(preset)
+    model = begin_autoencoder(preset, seed).to(device)
     path = folder / "autoencoder.pt"
-    if preset.linear and not path.exists():
-        first = pictures(
-            [scene(preset, 10_000_000 + n) for n in range(min(512, preset.autoencoder_samples))],
-            preset.side,
-        )
-        start_linear(model, to_pixels(first), torch.tensor(_OPPONENT))
-    model.to(device)
-    opts = optimizers(model, lr=preset.autoencoder_lr)
+    parts = (model.decoder, model.post_quant_conv) if preset.linear else (model,)
+    loss_of = decoder_loss if preset.linear else autoencoder_loss
+    opts = optimizers(*parts, lr=preset.autoencoder_lr)
     seen = load_checkpoint(path, {"model": model}, opts)
     batch, total = preset.autoencoder_batch, preset.autoencoder_samples
     pool, start = np.zeros((0, 1, 1, 3), np.uint8), -1
@@ -123,7 +171,7 @@ def train_autoencoder(
         )
         prepare(opts, rate)
         with torch.autocast(device, torch.bfloat16, enabled=preset.bfloat16 or device == "cuda"):
-            loss = autoencoder_loss(model, x, edges=preset.edges, generator=generator)
+            loss = loss_of(model, x, edges=preset.edges, generator=generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:
@@ -137,6 +185,6 @@ def train_autoencoder(
                 f"autoencoder {seen} pictures, loss {loss.item():.5f}, {psnr(model, fresh):.2f} dB on fresh scenes"
             )
     bar.close()
-    latents = torch.cat([model.encode(x).latent_dist.mode().detach() for x in fresh.split(32)])
-    model.register_to_config(scaling_factor=round(1 / float(latents.std()), 4))
+    if not preset.linear:
+        _scale(model, fresh)
     return model.eval().requires_grad_(False)

@@ -36,14 +36,18 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer]
+    path: Path, modules: Mapping[str, Stateful], opts: list[torch.optim.Optimizer] | None = None
 ) -> int:
-    """Restore what `save_checkpoint` wrote; returns the number of samples seen, 0 where there is no checkpoint."""
+    """Restore what `save_checkpoint` wrote; returns the number of samples seen, 0 where there is no checkpoint.
+
+    Without optimizers only the weights are taken.
+    """
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     for name, module in modules.items():
         module.load_state_dict(state["modules"][name])
-    for opt, saved in zip(opts, state["opts"], strict=True):
-        opt.load_state_dict(saved)
+    if opts is not None:
+        for opt, saved in zip(opts, state["opts"], strict=True):
+            opt.load_state_dict(saved)
     return int(state["seen"])

@@ -1,10 +1,11 @@
-"""Begin the autoencoder at the best linear code of its pictures, which training from chance takes hours to find.
+"""Let the encoder of an autoencoder compute the best linear code of its pictures, which training takes hours to find.
 
 Principal components of blocks of pixels say which few numbers keep most of a picture; the first three are fixed to the
 small picture. The encoder of `AutoencoderKL` can compute them exactly: stride-two convolutions merge 2×2 blocks, its
-residual branches begin near zero, and at the end ``silu(x) - silu(-x) = x`` undoes the activation, while a pair of
-large opposite constants in each group makes the normalisation a division by a constant. All of it stays trainable.
-The decoder has no such form (it enlarges before it convolves) and finds its own from there.
+residual branches can be zero, and at the end ``silu(x) - silu(-x) = x`` undoes the activation, while a pair of
+large opposite constants in each group makes the normalisation a division by a constant. Nothing of it needs training,
+so latents exist before the first step, and what learns to make them need not wait for what learns to show them. The
+decoder has no such form (it enlarges before it convolves) and is trained.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from torch import Tensor, nn
 
 __all__ = ["components", "start_linear"]
 
-_CONSTANT = 8.0  # beside data of unit size: the divisor then varies by a few per cent from picture to picture
-_DETAIL = 0.5  # deviation of the channels after the first three: they matter less, and diffusion should spend less on them
+_CONSTANT = 32.0  # beside data of unit size: the divisor then hardly varies from picture to picture
+_DETAIL = 0.5  # root mean square of the channels after the first three: diffusion should spend less on them
 
 
 def _merge(x: Tensor) -> Tensor:
@@ -98,17 +99,16 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
         len(widths) != 4
         or widths[0] < 12
         or widths[2] != widths[3]
-        or size < 10
-        or norm.num_groups * 4 < channels
+        or norm.num_groups * ((size - 2) // 2) < channels
     ):
         raise ValueError(
             f"A linear start was asked for with widths {tuple(widths)}, {norm.num_groups} groups and {channels} latent "
             f"channels: it needs four levels, 12 channels or more at the first, as many at the third as at the last, "
-            f"and there 10 or more a group and a group for every 4 latents."
+            f"and there, in all groups together, two for each latent and two more for each group."
         )
     for name, weight in encoder.named_parameters():
-        if name.endswith("conv2.weight"):
-            weight.mul_(0.2)
+        if ".conv2." in name:  # the residual branches are left out
+            weight.zero_()
 
     def blocks(x: Tensor) -> Tensor:
         return x.movedim(1, -1).reshape(-1, x.shape[1])
@@ -120,37 +120,40 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
     _through(encoder.down_blocks[1].resnets[0].conv_shortcut, 12)
     x = _merge(x)  # 4×4 pixels: 48 numbers, of which the strongest are kept, and the mean exactly
     keep = min(widths[1], 48)
-    rows = components(blocks(x), keep, mean.repeat(1, 4) / 4)
+    mean = mean.repeat(1, 4) / 4
+    basis = torch.linalg.qr(
+        mean.T
+    ).Q.T  # orthonormal throughout: only then is the strongest the most of the picture
+    rows = components(blocks(x), keep, basis)
     _strided(encoder.down_blocks[1].downsamplers[0].conv, rows)
     _through(encoder.down_blocks[2].resnets[0].conv_shortcut, keep)
     x = _merge(torch.einsum("kc,bchw->bkhw", rows, x))
     fixed = torch.zeros(3, 4 * keep)
     for part in range(4):
-        fixed[range(3), [part * keep + n for n in range(3)]] = 0.25
+        fixed[:, part * keep : part * keep + 3] = mean @ basis.T / 4
     rows = components(blocks(x), channels, fixed)
     deviation = (blocks(x) @ rows[3:].T).std(0)
-    rows[3:] *= _DETAIL / deviation.clamp_min(1e-6)[:, None]
+    share = deviation.clamp_min(
+        1e-6
+    ).sqrt()  # between alike and as in the picture: coarse before fine
+    share *= _DETAIL / share.square().mean().sqrt()
+    rows[3:] *= (share / deviation.clamp_min(1e-6))[:, None]
 
-    # latents in pairs of opposite sign, four pairs and one pair of constants in each group of the last normalisation
+    # latents in pairs of opposite sign, spread over the groups of the last normalisation, and a pair of constants in each
+    each = -(-channels // norm.num_groups)
     last = encoder.down_blocks[2].downsamplers[0].conv
-    last.weight.mul_(0.1)
     out = model.encoder.conv_out
-    out.weight[:channels] = 0
-    out.weight[channels:].mul_(0.1)
+    out.weight[:] = 0
     out.bias[:channels] = 0
     out.bias[channels:] = -5  # a little noise in the samples
     spread = torch.zeros(norm.num_channels, 4 * keep)
     for latent in range(channels):
-        at = latent // 4 * size + latent % 4 * 2
+        at = latent // each * size + latent % each * 2
         spread[at], spread[at + 1] = rows[latent], -rows[latent]
         out.weight[latent, at, 1, 1], out.weight[latent, at + 1, 1, 1] = 1, -1
-    free = spread.abs().sum(1) == 0
-    kept = last.weight[free].clone()
     _strided(last, spread)
-    last.weight[free] = kept
     for group in range(norm.num_groups):
-        at = group * size + 8
-        last.weight[at : at + 2] = 0
+        at = group * size + 2 * each
         last.bias[at], last.bias[at + 1] = _CONSTANT, -_CONSTANT
     model.quant_conv.weight[:] = torch.eye(2 * channels)[..., None, None]
     model.quant_conv.bias[:] = 0

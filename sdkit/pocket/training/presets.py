@@ -50,7 +50,7 @@ class Preset:
     )  # who draws the objects, the first unless a caption says otherwise
     loose: bool = False  # freer placement and mirrored objects, against learning by heart
     linear: bool = (
-        False  # begin the autoencoder at the best linear code, which it would take hours to find
+        False  # the encoder is the best linear code and stays it: only the decoder is trained
     )
     edges: float = 0.0  # weight of the autoencoder's loss on differences of neighbouring pixels, against softness
     bfloat16: bool = (
@@ -92,13 +92,13 @@ PRESETS = {
         (160, 3),
         200_000,
         800_000,
-        64,
+        32,
         8_192,
         16,
         32,
         1e-3,
         1.5e-3,
-        latents=16,
+        latents=24,
         hands=_HANDS,
         loose=True,
         linear=True,
@@ -121,7 +121,7 @@ PRESETS = {
         256,
         1e-3,
         2e-3,
-        latents=16,
+        latents=24,
         hands=_HANDS,
         loose=True,
         linear=True,
