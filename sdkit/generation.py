@@ -310,8 +310,7 @@ def variations(
         raise InvalidSettings(
             f"Variations turn the starting noise, and this picture is {base.task}; use generate(..., count=8, seed=…) for more of it."
         )
-    if count < 1:
-        raise InvalidSettings(f"count is {count}; ask for 1 draft or more.")
+    _check_count(count)
     first = base.seed + 1
     return generate(
         pipe,
@@ -357,7 +356,7 @@ def batch_for(pipe: Any, batch_size: int | None, first: Settings) -> int:
     if plan is not None:
         most = min(most, plan.together)
     size = most if batch_size is None else batch_size
-    if size < 1:
+    if not isinstance(size, int) or size < 1:
         raise InvalidSettings(f"batch_size is {batch_size}; give 1 or more, or leave it out.")
     return size
 
@@ -375,10 +374,9 @@ def _wanted(
         items = list(prompt)
     else:
         raise InvalidSettings(
-            f"prompt is {prompt!r}; give words, Settings, a Result, or a list that is not empty."
+            f"prompt is {prompt if prompt is None or isinstance(prompt, (int, float)) else 'of type ' + type(prompt).__name__}; give words, Settings, a Result, or a list that is not empty."
         )
-    if count < 1:
-        raise InvalidSettings(f"count is {count}; ask for 1 picture or more.")
+    _check_count(count)
     for name, instead in _RECORDED.items():
         if changes.get(name) is not None:
             raise InvalidSettings(f"{name} is recorded, not chosen here: {instead}.")
@@ -400,6 +398,11 @@ def _wanted(
     return complete
 
 
+def _check_count(count: Any) -> None:
+    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+        raise InvalidSettings(f"count is {count!r}; ask for 1 picture or more, a whole number.")
+
+
 def _warn_of_additions(then: str | None, now: str | None) -> None:
     """Say that a picture was made with another pipeline than the one that is to make it again."""
     if not _quiet.get():
@@ -418,6 +421,13 @@ def _with_sources(
     if mask is not None and image is None:
         raise InvalidSettings("A mask was given without an image; inpainting needs both.")
     if image is None:
+        idle = [s for s in wanted if s.strength != Settings().strength]
+        if idle and idle[0].task == "text-to-image" and not _quiet.get():
+            warnings.warn(
+                f"strength={idle[0].strength:g} has no effect without a picture to start from; give image=….",
+                PromptWarning,
+                stacklevel=4,
+            )
         if fits := [s.fit for s in wanted if s.fit is not None and s.task == "text-to-image"]:
             raise InvalidSettings(
                 f"fit={fits[0]!r} says how an image gets into the size; give image=…, or no fit."

@@ -93,6 +93,15 @@ FACTS: Final = ("licence", "version", "memory")
 FITS: Final = ("crop", "pad", "stretch")
 """How a source of other proportions gets into the size: cut to its middle; whole, on white; out of shape."""
 
+_RECORDED: Final = {
+    *FACTS,
+    "task",
+    "source",
+    "mask",
+    "model",
+    "revision",
+    "additions",
+}  # written down, not chosen
 # What the same setting is called in diffusers and in the web interfaces people come from: closeness of spelling
 # would not find these.
 _KNOWN_ELSEWHERE: Final = {
@@ -103,6 +112,21 @@ _KNOWN_ELSEWHERE: Final = {
     "sampler_name": "scheduler",
     "denoising_strength": "strength",
     "generator": "seed",
+    "guidance": "guidance_scale",
+    "image_strength": "strength",
+    "negative": "negative_prompt",
+    "sampling_steps": "steps",
+}
+# what is said beside the settings, and where: as arguments of the verbs
+_NO_SETTING: Final = {
+    "num_images_per_prompt": "give count=… to generate",
+    "num_images": "give count=… to generate",
+    "n": "give count=… to generate",
+    "batch_count": "give count=… to generate",
+    "clip_skip": "encode with pipe.encode_prompt(..., clip_skip=…) and give embeddings=… to generate",
+    "prompt_embeds": "give embeddings=… to generate",
+    "output_type": "a Result holds pictures and latents",
+    "callback_on_step_end": "give on_step=… to generate",
 }
 
 _LONGEST_VALUE: Final = 60  # an error stays one line, whatever was handed in
@@ -278,8 +302,10 @@ class Settings:
         names = [field.name for field in fields(cls)]
         unknown = [str(name) for name in values if name not in names]
         if unknown and strict:
-            known = _KNOWN_ELSEWHERE.get(unknown[0])
-            hint = f"it is called {known!r} here" if known else _suggest(unknown[0], names)
+            known, beside = _KNOWN_ELSEWHERE.get(unknown[0]), _NO_SETTING.get(unknown[0])
+            hint = beside or (
+                f"it is called {known!r} here" if known else _suggest_field(unknown[0], names)
+            )
             _refuse(f"there is no setting {_show(unknown[0])}: {hint}")
         return cls(**{name: values[name] for name in names if name in values})
 
@@ -314,6 +340,15 @@ def _show(value: object) -> str:
     except ValueError:  # Python refuses to print integers of more than 4300 digits
         text = "that huge number"
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def _suggest_field(name: str, names: Iterable[str]) -> str:
+    """What a field may have been meant to be; names of other programs are known as well, facts are nobody's choice."""
+    chosen = [n for n in names if n not in _RECORDED]
+    near = get_close_matches(name.lower(), [*chosen, *_KNOWN_ELSEWHERE], n=1, cutoff=0.65)
+    if not near:
+        return "use one of " + ", ".join(chosen)
+    return f"did you mean {_KNOWN_ELSEWHERE.get(near[0], near[0])!r}?"
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:
@@ -384,6 +419,9 @@ def _pixels(name: str, value: object) -> int:
 
 
 def _choice(name: str, value: object, *, choices: Iterable[str]) -> str:
+    if not isinstance(value, str) and value.__class__.__module__ != "builtins":
+        kind = type(value).__name__
+        _refuse(f"{name} is a {kind}: give a name, or set pipe.{name} and leave it out here")
     if not isinstance(value, str) or value not in choices:
         _refuse(f"there is no {name} {_show(value)}: {_suggest(str(value), choices)}")
     return value

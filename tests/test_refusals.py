@@ -261,3 +261,38 @@ def test_text_in_a_picture_is_never_evaluated(tmp_path, canary):
         except BadPicture:
             continue
         assert read.settings.prompt == code
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), "is an IP-Adapter"),
+        (("emb_params",), "is a textual inversion"),
+        (("encoder.conv_in.weight", "decoder.conv_in.weight"), "is an autoencoder"),
+    ],
+)
+def test_a_file_that_goes_with_a_pipeline_is_named(tmp_path, keys, sentence):
+    save_file({key: torch.zeros(2) for key in keys}, tmp_path / "x.safetensors")
+    with pytest.raises(ModelNotFound, match=sentence):
+        sdkit.load(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        (
+            "a.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\noid",
+            "a pointer of Git LFS",
+        ),
+        ("a.safetensors", b"\n<!DOCTYPE html><html>", "a web page that was saved"),
+        ("a.safetensors", b"", "is empty"),
+        ("a.safetensors", b"\x10\0\0\0\0\0\0\0{", "cut short"),
+        ("a.safetensors.part", b"x", "a download that was not finished"),
+        ("a.gguf", b"GGUF", "GGUFQuantizationConfig"),
+    ],
+)
+def test_what_was_not_downloaded_as_it_should_is_named(tmp_path, name, content, sentence):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelNotFound, match=sentence):
+        sdkit.load(tmp_path / name)

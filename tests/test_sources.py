@@ -709,3 +709,26 @@ def test_fuzz_of_sources_and_masks_has_no_raw_exception(tiny, tmp_path):
             assert (made.image.size, made.settings.fit) == (size, fit), case
     assert taken > CASES / 4, "most generated pictures should be good ones"
     assert not [sentence for sentence in sentences if "\n" in sentence]
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "TIFF", "AVIF", "MPO"])
+def test_a_file_of_any_common_kind_is_a_source(tmp_path, kind):
+    Image.new("RGB", (32, 24), (200, 30, 60)).save(tmp_path / "a.file", kind)
+    taken = as_source(tmp_path / "a.file")
+    assert (taken.mode, taken.size) == ("RGB", (32, 24))
+    assert np.abs(np.asarray(taken, int) - (200, 30, 60)).max() < 24  # some of them are lossy
+
+
+def test_a_result_is_a_source_if_it_holds_one_picture(tiny):
+    made = sdkit.generate(tiny, "a cat", count=2, steps=1, width=32, height=32, progress=False)
+    with pytest.raises(InvalidSettings, match="image is a result with 2 pictures"):
+        as_source(made)
+    assert as_source(made[0]).tobytes() == made.images[0].tobytes()
+
+
+def test_a_mask_without_white_says_that_nothing_changes(tiny):
+    image = Image.new("RGB", (32, 32), "red")
+    with pytest.warns(UserWarning, match="The mask is black all over"):
+        sdkit.generate(
+            tiny, "a cat", image=image, mask=Image.new("L", (32, 32)), steps=2, progress=False
+        )

@@ -36,6 +36,16 @@ def pipe():
         ("a [cat:dog:0.5]", "'[cat:dog:0.5]' in the prompt"),
         ("a cat <lora:style:0.8>", "'<lora:style:0.8>' in the prompt"),
         ("a cat AND a dog", "'AND' in the prompt"),
+        ("a ((red)) car", "'((red))' in the prompt"),
+        ("a {{red}} car", "'{{red}}' in the prompt"),
+        ("a red++ car", "'red++' in the prompt"),
+        ("a red::2 car", "'red::2' in the prompt"),
+        ("a {cat|dog}", "'{cat|dog}' in the prompt"),
+        ("a [cat|dog]", "'[cat|dog]' in the prompt"),
+        ("a __animal__", "'__animal__' in the prompt"),
+        ("a cat, embedding:mine", "'embedding:mine' in the prompt"),
+        ("a cat --ar 16:9", "'--ar 16:9' in the prompt"),
+        ("a cat BREAK a dog", "'BREAK' in the prompt"),
     ],
 )
 def test_what_other_programs_read_in_a_prompt(pipe, prompt, sign):
@@ -45,7 +55,8 @@ def test_what_other_programs_read_in_a_prompt(pipe, prompt, sign):
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a cat and a dog", "a cat (small)", "at 10:30 [sic]", "ratio 3:2", ""]
+    "prompt",
+    ["a cat and a dog", "a cat (small)", "at 10:30 [sic]", "ratio 3:2", "a C++ book -- red", ""],
 )
 def test_plain_words_are_no_other_programs(pipe, prompt):
     assert told(pipe, prompt) == []
@@ -177,3 +188,44 @@ def test_a_pipeline_that_only_starts_from_pictures_does_that(pipe):
         other, "a cat", image=Image.new("RGB", (32, 32), "red"), steps=2, strength=1, progress=False
     )
     assert made.settings.task == "image-to-image"
+
+
+def test_pictographs_that_pocket_never_saw_are_named():
+    assert list(sdkit.pocket.unknown_words("a 🐱, 3 cats & a dog!")) == ["🐱"]
+
+
+def test_strength_without_a_picture_says_so(pipe):
+    with pytest.warns(PromptWarning, match=r"strength=0\.5 has no effect without a picture"):
+        sdkit.generate(pipe, "a cat", strength=0.5, steps=1, width=32, height=32, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"guidence": 3}, "did you mean 'guidance_scale'"),
+        ({"num_images_per_prompt": 2}, "give count=… to generate"),
+        ({"eta": 0.5}, "use one of prompt, negative_prompt, seed"),
+        ({"scheduler": object.__new__(type("DDIMScheduler", (), {}))}, "set pipe.scheduler"),
+        ({"count": 1.5}, "count is 1.5; ask for 1 picture or more, a whole number"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+    ],
+)
+def test_what_is_no_setting_is_answered_by_what_is(pipe, changes, sentence):
+    with pytest.raises(InvalidSettings) as told:
+        sdkit.generate(pipe, "a cat", **changes)
+    assert sentence in str(told.value)
+    assert "licence" not in str(told.value)
+
+
+def test_a_pipeline_in_the_place_of_words_is_named_in_short(pipe):
+    with pytest.raises(
+        InvalidSettings, match="prompt is of type StableDiffusionPipeline; give words"
+    ):
+        sdkit.generate(pipe, pipe)
+
+
+def test_axes_and_keyframes_that_would_repeat_pictures_are_refused(pipe):
+    with pytest.raises(InvalidSettings, match="negative_prompt needs guidance"):
+        sdkit.sweep(pipe, "a cat", x={"negative_prompt": ["red", "blue"]}, guidance_scale=1.0)
+    with pytest.raises(InvalidSettings, match="All 2 keyframes are the same"):
+        sdkit.interpolate(pipe, ["a cat", "a cat"], frames=3)

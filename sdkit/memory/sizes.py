@@ -19,7 +19,7 @@ from sdkit.pictures.files import contents
 from sdkit.pipelines.families import role_of
 from sdkit.pipelines.originals import PREFIXES, PUBLISHED_AUTOENCODER, shape_of
 
-__all__ = ["Part", "measure"]
+__all__ = ["Part", "measure", "unreadable"]
 
 _FLOATS = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
 _ITEMSIZE = {
@@ -221,9 +221,23 @@ def _read_header(path: Path) -> Tensors:
             k: (v["dtype"], tuple(v["shape"])) for k, v in header.items() if k != "__metadata__"
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelNotFound(
-            f"{path.name} is damaged or cut short: its header cannot be read; copy or download it again."
-        ) from None
+        raise ModelNotFound(f"{path.name} {unreadable(path)}.") from None
+
+
+def unreadable(place: Path) -> str:
+    """A sentence's part on what a file is that should be safetensors and has no header of it."""
+    try:
+        with place.open("rb") as file:
+            begin = file.read(512).lstrip()
+    except OSError as error:
+        return f"cannot be read ({error.strerror}); check the file and its permissions"
+    if begin.startswith(b"version https://git-lfs"):
+        return "is only a pointer of Git LFS to the file; fetch the file itself with: git lfs pull"
+    if begin[:1] == b"<":
+        return "is a web page that was saved instead of the file; download the file itself"
+    if not begin:
+        return "is empty; copy or download it again"
+    return "is damaged or cut short: its header cannot be read; copy or download it again"
 
 
 # -- single files ----------------------------------------------------------------------------------------------------

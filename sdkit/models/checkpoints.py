@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,14 @@ from sdkit.pictures.files import contents
 
 from .hub import explained
 
-__all__ = ["HUB_ID", "beside_a_pipeline", "checker_of", "look", "look_into", "unwanted"]
+__all__ = [
+    "HUB_ID",
+    "beside_a_pipeline",
+    "checker_of",
+    "look",
+    "look_into",
+    "unwanted",
+]
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = re.compile(r"[^.]+?(?:\.(?P<variant>[^.]+?))?(?:-\d+-of-\d+)?\.safetensors")
@@ -28,6 +35,7 @@ _USE = {
     _CONTROLNET: "load it with diffusers: StableDiffusionControlNetPipeline.from_pretrained(base, controlnet=ControlNetModel.from_pretrained(...))",
 }
 _PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl", ".pickle"}
+_UNFINISHED = {".incomplete", ".part", ".crdownload", ".download", ".aria2", ".tmp"}
 
 
 def look(text: str, place: Path) -> str:
@@ -38,6 +46,15 @@ def look(text: str, place: Path) -> str:
                 f"{place.name} is a pickle, which can run code when it is opened; convert it to safetensors on a machine "
                 f'you do not mind losing: python -c "import torch, safetensors.torch as s; '
                 f"s.save_file(torch.load('{place.name}', weights_only=True)['state_dict'], '{place.stem}.safetensors')\""
+            )
+        if place.suffix.lower() in _UNFINISHED:
+            raise ModelNotFound(
+                f"{place.name} is a download that was not finished; fetch it again to its end."
+            )
+        if place.suffix.lower() == ".gguf":
+            raise ModelNotFound(
+                f"{place.name} is a quantised network alone (GGUF); load it with diffusers' from_single_file and "
+                "GGUFQuantizationConfig, and give it to a pipeline as its transformer."
             )
         if place.suffix.lower() != ".safetensors":
             raise ModelNotFound(
@@ -124,6 +141,23 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         )
 
 
+# what all keys of a file look like → what it is, and how it is used
+_PARTS: tuple[tuple[Callable[[str], re.Match[str] | None], str], ...] = (
+    (
+        re.compile(r"image_proj|ip_adapter\.").match,
+        "is an IP-Adapter, not a checkpoint; load a base model first, then pipe.load_ip_adapter(...)",
+    ),
+    (
+        re.compile(r"emb_params$|clip_[lg]$|string_to_param|<.*>$").match,
+        "is a textual inversion, not a checkpoint; load a base model first, then pipe.load_textual_inversion(...)",
+    ),
+    (
+        re.compile(r"(first_stage_model\.|vae\.)?(encoder|decoder|quant_conv|post_quant_conv|loss)\b").match,
+        "is an autoencoder, not a checkpoint; load a base model with vae=…",
+    ),
+)  # fmt: skip
+
+
 def beside_a_pipeline(keys: Iterable[str]) -> str | None:
     """A sentence's part on what a single file is, by its keys, if it goes with a pipeline and is none itself."""
     keys = list(keys)
@@ -134,7 +168,7 @@ def beside_a_pipeline(keys: Iterable[str]) -> str | None:
         return f"is {_LORA}, not a checkpoint; {_USE[_LORA]}"
     if any(key.startswith(("control_model.", "controlnet_")) for key in keys):
         return f"is {_CONTROLNET}, not a checkpoint; {_USE[_CONTROLNET]}"
-    return None
+    return next((told for mark, told in _PARTS if all(map(mark, keys))), None) if keys else None
 
 
 def index_of(folder: Path, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdkit.errors import ModelNotFound, SdkitError
+from sdkit.memory.sizes import unreadable
 from sdkit.pictures.files import path_of
 from sdkit.pipelines.calls import no_note_on_torchvision
 from sdkit.pipelines.originals import MARKS
@@ -86,9 +87,7 @@ def load_file(
         with safe_open(place, framework="pt") as file:
             keys = list(file.keys())
     except (SafetensorError, OSError):
-        raise ModelNotFound(
-            f"{place.name} is damaged or cut short: its header cannot be read; copy or download it again."
-        ) from None
+        raise ModelNotFound(f"{place.name} {unreadable(place)}.") from None
     if told := beside_a_pipeline(keys):
         raise ModelNotFound(f"{place.name} {told}.")
     class_name = next((name for mark, name in MARKS if any(mark in key for key in keys)), None)

@@ -37,6 +37,28 @@ _FOREIGN = (
         "is for other programs and is read as plain words here: use sdkit.edit_attention(weights=...) or compel",
     ),
     (
+        re.compile(
+            r"\(\([^()\n]+\)\)|\[\[[^\[\]\n]+\]\]|\{\{[^{}\n]+\}\}|[a-z]{2,}[+]{2,}|[a-z]{2,}::-?\d"
+        ),
+        "weighs words in other programs and is read as plain words here: use sdkit.edit_attention(weights=...) or compel",
+    ),
+    (
+        re.compile(r"[{\[][^{}\[\]\n]*\|[^{}\[\]\n]*[}\]]|\b__[\w/ -]+__\b"),
+        "makes choices in other programs and is read as plain words here: use sdkit.sweep with Wildcards or PromptMatrix",
+    ),
+    (
+        re.compile(r"\bembedding:[\w.-]+"),
+        "is for other programs and is read as plain words here: use pipe.load_textual_inversion(...) and its own word",
+    ),
+    (
+        re.compile(r"(?<!\S)--(?:ar|v|q|s|no|style|seed|stylize|chaos|niji)\b(?:\s+[\w:.]+)?"),
+        "is for other programs and is read as plain words here: use the settings, such as width, height and seed",
+    ),
+    (
+        re.compile(r"\bBREAK\b"),
+        "parts prompts in other programs and is read as a plain word here: use one prompt",
+    ),
+    (
         re.compile(r"\bAND\b"),
         "joins prompts in other programs and is read as a plain word here: use sdkit.interpolate, or one prompt",
     ),

@@ -57,6 +57,12 @@ __all__ = [
 FORMATS: Final = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Suffix of a file name → Pillow's name of the format, for all formats sdkit reads and writes."""
 
+_PIXELS_ONLY: Final = (
+    "GIF",
+    "BMP",
+    "TIFF",
+    "AVIF",
+)  # read as sources, never written: no settings lie in them
 _MADE_BY_MODEL: Final = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 _PARTLY_BY_MODEL: Final = (
     "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -127,7 +133,7 @@ def exif_and_xmp(settings: Settings, extra: Mapping[str, str] | None = None) -> 
 def open_picture(
     source: str | os.PathLike[str] | bytes | Image.Image, *, texts: bool = True
 ) -> Image.Image:
-    """Open a PNG, JPEG or WebP file and decode all of it.
+    """Open a PNG, JPEG or WebP file, or where only pixels count a GIF, BMP, TIFF or AVIF, and decode all of it.
 
     Parameters
     ----------
@@ -158,7 +164,8 @@ def open_picture(
         ):
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(
-                file if texts else _without_texts(file), formats=sorted(set(FORMATS.values()))
+                file if texts else _without_texts(file),
+                formats=sorted({*FORMATS.values(), *(() if texts else _PIXELS_ONLY)}),
             )
             _check_limits(image, name, texts=texts)
             image.load()  # a file that ends early shows it only here
@@ -170,7 +177,8 @@ def open_picture(
         msg = f"there is no picture {name}: check the folder and the spelling"
         raise BadPicture(msg) from error
     except UnidentifiedImageError as error:
-        msg = f"{name} is not a PNG, JPEG or WebP picture: convert it first"
+        kinds = "PNG, JPEG or WebP" if texts else "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
+        msg = f"{name} is not a {kinds} picture: convert it first"
         raise BadPicture(msg) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise BadPicture(_TOO_LARGE.format(name=name)) from error

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -77,7 +78,7 @@ def as_source(given: Picture, name: str = "image") -> Image.Image:
     Parameters
     ----------
     given
-        A Pillow image of any mode, a PNG, JPEG or WebP file, or an array. Numbers above 8 bits and floats are scaled by
+        A Pillow image of any mode, a file (PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF; of several pictures the first), a result that holds one picture, or an array. Numbers above 8 bits and floats are scaled by
         the smallest usual white that holds them: 1 (floats alone), 255, 65,535 or 2³¹ - 1. 16-bit modes have 65,535.
     name
         What to call it in an error.
@@ -195,7 +196,11 @@ def fitted_mask(
 
 
 def mask_note(mask: Image.Image, frame: tuple[int, int], size: tuple[int, int]) -> str | None:
-    """Return a sentence about a mask that has neither the source's shape nor the picture's, else None."""
+    """Return a sentence about a mask without white, or with neither the source's shape nor the picture's, else None."""
+    if mask.getextrema()[1] == 0:
+        return (
+            "The mask is black all over, so nothing is made anew; draw in white what shall change."
+        )
     if any(_same_shape(mask.size, other, tolerance=1) for other in (frame, size)):
         return None
     return (
@@ -267,6 +272,8 @@ def _opened(given: Any, name: str) -> Image.Image:
         given = open_picture(os.path.expanduser(given), texts=False)  # noqa: PTH111 - leaves an unknown "~name" as it is
     elif isinstance(given, np.ndarray):
         given = _from_array(given, name)
+    elif isinstance(made := getattr(given, "images", None), (list, tuple)):
+        given = _only(made, name)
     elif not isinstance(given, Image.Image):
         raise InvalidSettings(
             f"{name} is of type {type(given).__name__}; give a PIL image, a file's path or an array."
@@ -282,6 +289,15 @@ def _opened(given: Any, name: str) -> Image.Image:
             f"{name} has {given.width}×{given.height} pixels; give a picture of 1 pixel or more."
         )
     return given
+
+
+def _only(made: Sequence[Any], name: str) -> Any:
+    """The picture of a result, of sdkit or of diffusers, that holds one."""
+    if len(made) != 1 or not isinstance(made[0], Image.Image):
+        raise InvalidSettings(
+            f"{name} is a result with {len(made)} pictures; give one of them, such as result.images[0]."
+        )
+    return made[0]
 
 
 def _from_array(array: np.ndarray[Any, Any], name: str) -> Image.Image:

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
+from numbers import Real
 from pathlib import Path
 from typing import IO, Final
 
@@ -96,6 +97,8 @@ def save_video(
     if not len(frames):
         raise InvalidSettings("There are no frames to save yet; make one first.")
     slowest, fastest = _RATES[path.suffix.lower()]
+    if not isinstance(fps, Real):
+        raise InvalidSettings(f"fps is {fps!r}; give a number of frames per second, such as 24.")
     if not slowest <= fps <= fastest:  # false for NaN as well
         other = "; save as .mp4 for more" if fastest < fps <= _RATES[".mp4"][1] else ""
         raise InvalidSettings(

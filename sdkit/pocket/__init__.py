@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
@@ -49,6 +50,10 @@ def vocabulary() -> tuple[str, ...]:
 def unknown_words(prompt: str) -> dict[str, tuple[str, ...]]:
     """Words of a prompt that Pocket has never seen, each with up to two known words of similar spelling."""
     known = set(vocabulary())
-    # letters only: Pocket reads digits one by one, and knows them
-    found = [w for w in re.findall(r"[^\W\d_]+", prompt.lower()) if w not in known]
+    # letters and pictographs: Pocket reads digits one by one, and knows them
+    found = [
+        w
+        for w in re.findall(r"[^\W\d_]+|[^\w\s]", prompt.lower())
+        if w not in known and (w.isalpha() or unicodedata.category(w) == "So")
+    ]
     return {w: tuple(get_close_matches(w, known, n=2, cutoff=0.7)) for w in dict.fromkeys(found)}

@@ -26,6 +26,7 @@ from sdkit.pictures.carried import carried
 from sdkit.pictures.files import path_of, replacing, write_picture
 from sdkit.pictures.metadata import FORMATS
 from sdkit.pictures.sources import Picture, taken_in
+from sdkit.pipelines.families import Family, family_of
 from sdkit.pipelines.run import OnStep
 from sdkit.result import Result
 from sdkit.settings import Settings
@@ -322,21 +323,29 @@ def _wanted(
     finished = complete(pipe, list(cells.values()), image=image, mask=mask)
     wanted = dict(zip(cells, finished, strict=True))
     for n, one in enumerate(axes):
-        _refuse_without_effect(n, one, wanted)
+        _refuse_without_effect(family_of(pipe), n, one, wanted)
     return wanted
 
 
-def _refuse_without_effect(n: int, one: Axis, wanted: Mapping[Index, Settings]) -> None:
+def _acting(family: Family, settings: Settings) -> Settings:
+    """The recipe, without a negative prompt that leads away from nothing."""
+    acts = family.guided(settings.guidance_scale, settings.negative_prompt)
+    return (settings if acts else settings.replace(negative_prompt="")).recipe()
+
+
+def _refuse_without_effect(
+    family: Family, n: int, one: Axis, wanted: Mapping[Index, Settings]
+) -> None:
     """Raise for an axis of different values along which all pictures would be the same."""
     if len(set(one.labels)) < 2:
         return
     lines: dict[tuple[int, ...], set[Settings]] = {}
     for index, settings in wanted.items():
-        lines.setdefault((*index[:n], *index[n + 1 :]), set()).add(settings.recipe())
+        lines.setdefault((*index[:n], *index[n + 1 :]), set()).add(_acting(family, settings))
     if all(len(line) == 1 for line in lines.values()):
         raise InvalidSettings(
             f"The axis {one.title!r} changes no picture here, so its cells would all be equal; choose another field, or give what "
-            "it needs (strength and fit need image=, variation_seed needs variation_amount)."
+            "it needs (strength and fit need image=, variation_seed needs variation_amount, negative_prompt needs guidance)."
         )
 
 

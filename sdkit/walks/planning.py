@@ -112,6 +112,10 @@ def walk_plan(
     _known("noise", noise, [*NOISE_PATHS, "circle"])
     if loop and boomerang:
         raise InvalidSettings("loop and boomerang are two ways to come back; choose one.")
+    if noise != "circle" and len({s.recipe() for s in wanted}) == 1:
+        raise InvalidSettings(
+            f"All {len(wanted)} keyframes are the same, so every frame would be; change one, give seeds=[…], or noise='circle'."
+        )
     segments = len(wanted) - (0 if loop else 1)
     counts = _counts(frames, segments, len(wanted), loop=loop)
     label, places = _places(pacing, counts, loop=loop)
