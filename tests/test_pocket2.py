@@ -11,6 +11,8 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+import sdkit
+from sdkit.errors import InvalidSettings
 from sdkit.pocket import history
 from sdkit.pocket.evaluate import sharpness
 from sdkit.pocket.training import art
@@ -188,34 +190,81 @@ def test_moments_stand_close_together_at_first():
     assert history.moments(3, 16)[-1] == 3
 
 
-def test_differences_of_eight_bits_do_not_add_up_their_rounding(tmp_path):
+def _walked(count):
+    """Weights that move less and less, as in training, each moment with all of its numbers."""
     rng = torch.Generator().manual_seed(0)
-    weights = {
-        "a": torch.randn(5, 7, generator=rng),
-        "b": torch.randn(3, generator=rng),
-        "n": torch.tensor([3]),
-    }
-    for step in range(1, 9):
-        weights = {
-            k: v + 0.1 * torch.randn(v.shape, generator=rng) if k != "n" else v
-            for k, v in weights.items()
-        }
-        history.write(tmp_path, step, weights)
-    assert history.moments_of(tmp_path) == tuple(range(1, 9))
-    back = history.restore(tmp_path, 8)
-    assert set(back) == {"a", "b"}
-    for name, value in back.items():
-        assert (
-            value - weights[name]
-        ).abs().max() < 0.6 * 0.4 / 127  # half a level of the last difference
-    first = history.write(tmp_path, 8, weights).read_bytes()
-    assert (
-        history.write(tmp_path, 8, weights).read_bytes() == first
-    )  # a repeated step writes the same
-    assert history.restore(tmp_path, 0) == {}
+    weights = {"a": torch.zeros(256, 96, 3, 3), "b": torch.zeros(64)}
+    for step in range(1, count + 1):
+        weights = {k: v + torch.randn(v.shape, generator=rng) / step for k, v in weights.items()}
+        yield step, {k: v.half().float() for k, v in weights.items()} | {"n": torch.tensor([step])}
 
 
-# -- the run ---------------------------------------------------------------------------------------------------------
+def test_packed_moments_are_small_end_exactly_and_do_not_add_up_their_rounding(tmp_path):
+    true = dict(_walked(8))
+    for step, weights in true.items():
+        history.keep(tmp_path / "kept", step, weights)
+    history.pack(tmp_path / "kept", tmp_path / "packed")
+    assert history.moments_of(tmp_path / "packed") == tuple(range(1, 9))
+    final = true[8]
+    for step, weights in true.items():
+        back = history.restore(tmp_path / "packed", step, final)
+        assert set(back) == {"a", "b"}
+        whole = history.restore(tmp_path / "kept", step, final)
+        assert all(torch.equal(whole[k], weights[k]) for k in back)
+        if step == 8:
+            assert all(torch.equal(back[k], weights[k]) for k in back)
+            continue
+        # of what changed since the moment before a quarter of the energy is missing, however many files lie between
+        error = (back["a"] - weights["a"]).square().mean()
+        moved = (true[step + 1]["a"] - weights["a"]).square().mean()
+        assert error < 0.5 * moved, step
+        assert (back["b"] - weights["b"]).abs().max() < 0.02 * moved.sqrt()
+    sizes = [f.stat().st_size for f in (tmp_path / "packed").glob("*.npz")]
+    assert sum(sizes) * 8 < 7 * 256 * 96 * 9 * 1.35
+    assert history.restore(tmp_path / "packed", 99, final).keys() == {"a", "b"}
+
+
+def test_a_history_is_shown_moment_by_moment(tmp_path, tiny):
+    from sdkit.experiments.learning import learned
+    from sdkit.widgets import HistoryExplorer
+
+    both = torch.nn.ModuleDict({"text": tiny.text_encoder, "unet": tiny.unet})
+    own = {k: v.clone() for k, v in both.state_dict().items()}
+    for n, share in ((10, 0.2), (20, 1.0)):
+        history.keep(
+            tmp_path, n, {k: v * share if v.is_floating_point() else v for k, v in own.items()}
+        )
+    made = learned(tmp_path, "a cat and a cat", pipe=tiny, steps=2, seed=3, progress=False)
+    assert made.moments == (10, 20)
+    assert all(torch.equal(own[k], v) for k, v in both.state_dict().items())
+    again = sdkit.generate(tiny, "a cat and a cat", steps=2, seed=3, progress=False)
+    difference = np.asarray(made.results[-1].image, int) - np.asarray(again.image, int)
+    assert np.abs(difference).max() <= 2  # half precision in between
+    assert made.results[0].image.tobytes() != again.image.tobytes()
+    grown = made.grown()
+    assert list(grown) == [("a", 0), ("cat", 0), ("and", 0), ("a", 1), ("cat", 1)]
+    assert all(curve[-1] == pytest.approx(1) for curve in grown.values())
+
+    panel = HistoryExplorer(made)
+    assert [w["text"] for w in panel.view["words"]] == [
+        "a (1)",
+        "cat (1)",
+        "and",
+        "a (2)",
+        "cat (2)",
+    ]
+    word = panel.view["words"][1]
+    assert len(word["maps"]) == 2 * word["rows"] * word["columns"]
+    assert max(word["maps"]) == 255
+    page = panel.to_html(tmp_path / "history.html").read_text(encoding="utf-8")
+    assert "after ${count(" in page
+    panel.close()
+    with pytest.raises(InvalidSettings, match="holds no history of a training"):
+        learned(tmp_path / "none", pipe=tiny)
+    history.keep(tmp_path / "other", 5, {"unet.x": torch.zeros(2)})
+    with pytest.raises(InvalidSettings, match="is of other networks than this pipeline"):
+        learned(tmp_path / "other", "a cat", pipe=tiny, progress=False)
+    assert all(torch.equal(own[k], v) for k, v in both.state_dict().items())
 
 
 @pytest.mark.training

@@ -29,7 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from .history import moments, write as write_history
+from .history import keep, moments, pack
 from .training.autoencoder import latest_autoencoder, psnr, to_pixels, train_autoencoder
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.data import batches, masks, pictures, scene, training_scenes
@@ -203,7 +203,7 @@ class Diffusion:
         """Keep the averaged weights in the run's history if the last step reached one of these moments."""
         if any(self.seen - self.preset.batch < moment <= self.seen for moment in moments_):
             with self.averaged():
-                write_history(self.folder / "history", self.seen, self.both.state_dict())
+                keep(self.folder / "history", self.seen, self.both.state_dict())
 
     def save(self) -> None:
         """Write a checkpoint and one line of the curve."""
@@ -419,6 +419,8 @@ def main(argv: list[str] | None = None) -> None:
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
     _sheet(pipe).save(folder / "samples-final.png")
     export(pipe, preset, folder / "weights")
+    if preset.history:
+        pack(folder / "history", folder / "weights-history")
     fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
     facts = {
         "preset": preset.name,

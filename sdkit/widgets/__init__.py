@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .attention import AttentionExplorer as AttentionExplorer
     from .drafts import DraftsBoard as DraftsBoard
+    from .history import HistoryExplorer as HistoryExplorer
     from .prompt import PromptExplorer as PromptExplorer
     from .sketch import Sketchpad as Sketchpad
     from .trace import TraceExplorer as TraceExplorer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AttentionExplorer": "attention",
     "DraftsBoard": "drafts",
+    "HistoryExplorer": "history",
     "PromptExplorer": "prompt",
     "Sketchpad": "sketch",
     "TraceExplorer": "trace",

@@ -56,7 +56,7 @@ class Preset:
     bfloat16: bool = (
         False  # also on processors: pays for wide networks and large batches where AVX-512 has it
     )
-    history: int = 0  # checkpoints of the UNet and text encoder to keep as 8-bit differences
+    history: int = 0  # moments at which to keep text encoder and UNet
 
     @property
     def tokens(self) -> int:
@@ -104,7 +104,7 @@ PRESETS = {
         linear=True,
         edges=0.15,
         bfloat16=True,
-        history=16,
+        history=12,
     ),
     "gpu": Preset(
         "gpu",
@@ -127,7 +127,7 @@ PRESETS = {
         linear=True,
         edges=0.15,
         bfloat16=True,
-        history=16,
+        history=12,
     ),
     # the same script end to end in a minute, for the tests
     "tiny": Preset("tiny", 4, 32, (8, 16), (16, 32, 32), (32, 1), 64, 96, 2, 32, 4, 16, 2e-3, 2e-3),

@@ -1,8 +1,6 @@
 // AttentionExplorer: maps of all words arrive once; whatever is hovered afterwards is drawn here.
-import { button, enlarge, follow, h, panel, show, slider } from "./kit.js";
+import { button, enlarge, follow, glow, h, panel, show, slider } from "./kit.js";
 
-// black, violet, orange, pale yellow: evenly rising lightness, so that it reads in grey too
-const GLOW = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
 const LOCKED = [[255, 140, 26], [64, 156, 255]]; // two words side by side: orange and blue
 
 export default {
@@ -70,12 +68,6 @@ export default {
         pixels.data.set([...colour.map((c) => Math.min(255, c)), 255], 4 * n);
       }
       enlarge(canvas, pixels);
-    }
-
-    function glow(value) {
-      const place = Math.min(value, 1) * (GLOW.length - 1);
-      const low = Math.min(Math.floor(place), GLOW.length - 2);
-      return [0, 1, 2].map((c) => GLOW[low][c] + (place - low) * (GLOW[low + 1][c] - GLOW[low][c]));
     }
 
     /** Bars beside the words: how a point shared its attention between them, or how much each got of the whole picture. */

@@ -163,3 +163,13 @@ export function enlarge(canvas, pixels, width = 256) {
   context.imageSmoothingQuality = "high";
   context.drawImage(small, 0, 0, canvas.width, canvas.height);
 }
+
+// black, violet, orange, pale yellow: evenly rising lightness, so that it reads in grey too
+const GLOW = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
+
+/** The colour of attention: red, green and blue of a value in 0..1. */
+export function glow(value) {
+  const place = Math.min(value, 1) * (GLOW.length - 1);
+  const low = Math.min(Math.floor(place), GLOW.length - 2);
+  return [0, 1, 2].map((c) => GLOW[low][c] + (place - low) * (GLOW[low + 1][c] - GLOW[low][c]));
+}
