@@ -104,6 +104,10 @@ def _check(pipe: Any, trace: Trace, step: int, changes: dict[str, Any]) -> Any:
         raise InvalidSettings(
             f"Only text-to-image runs can be continued, and this one is {settings.task}."
         )
+    if settings.control or settings.reference:
+        raise InvalidSettings(
+            "This run was led by a control or reference picture, which its trace does not hold, so it cannot be continued; make it anew."
+        )
     if not 1 <= step < len(trace):
         raise InvalidSettings(
             f"step is {step}; this trace can be continued from step 1 to {len(trace) - 1}."
