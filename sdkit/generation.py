@@ -428,11 +428,27 @@ def _wanted(
         now = carried[asked.scheduler is not None]
         if then.version is not None and then.additions != now:
             _warn_of_additions(then.additions, now)
-        asked = own.fill(asked).replace(**facts, additions=now)
+        asked = own.fill(_one_guidance(pipe, asked)).replace(**facts, additions=now)
         complete += [
             asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
         ]
     return complete
+
+
+def _one_guidance(pipe: Any, s: Settings) -> Settings:
+    """Take a `true_cfg_scale` for what it is in this pipeline: a scale of its own (Flux), or the guidance (Qwen-Image)."""
+    family = family_of(pipe)
+    if s.true_cfg_scale is None or family.true_guidance:
+        return s
+    if family.guidance != "true_cfg_scale":
+        raise InvalidSettings(
+            f"{family.pipeline} has no true_cfg_scale; leave it out, guidance_scale is all the guidance there is."
+        )
+    if s.guidance_scale not in (None, s.true_cfg_scale):
+        raise InvalidSettings(
+            f"guidance_scale={s.guidance_scale:g} and true_cfg_scale={s.true_cfg_scale:g} are one and the same in {family.pipeline}; give one of them."
+        )
+    return s.replace(guidance_scale=s.true_cfg_scale, true_cfg_scale=None)
 
 
 def _warn_of_additions(then: str | None, now: str | None) -> None:

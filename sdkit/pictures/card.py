@@ -134,6 +134,7 @@ def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
         _list("seed", "seeds", [s.seed for s in settings]),
         _list("", "", [f"{s.steps} steps" if s.steps else None for s in settings]),
         _list("guidance", "guidance", [_short(s.guidance_scale) for s in settings]),
+        _list("true guidance", "true guidance", [_short(s.true_cfg_scale) for s in settings]),
         _list("", "", [SCHEDULERS[s.scheduler] if s.scheduler else None for s in settings]),
         _list(
             "strength",

@@ -182,8 +182,20 @@ class Family:
         """Whether encodings and noise can be handed in, which is what lies between two pictures."""
         return bool(self.encodes) and self.steerable
 
-    def guided(self, guidance_scale: float | None, negative_prompt: str = "") -> bool:
+    @property
+    def true_guidance(self) -> bool:
+        """Whether `true_cfg_scale` leads away from a negative prompt, beside a guidance that the network is told."""
+        return "true_cfg_scale" in self.accepts and self.guidance != "true_cfg_scale"
+
+    def guided(
+        self,
+        guidance_scale: float | None,
+        negative_prompt: str = "",
+        true_cfg_scale: float | None = None,
+    ) -> bool:
         """Whether a run with these settings asks the network a second time, without the words."""
+        if self.true_guidance:
+            return bool(negative_prompt) and (true_cfg_scale or 0) > 1
         if self.guidance is None or guidance_scale is None or self.embedded:
             return False
         if self.needs_negative and not negative_prompt:

@@ -155,7 +155,9 @@ class Run:
         words = self.embeds or encode(
             self.pipe,
             [s.prompt for s in self.wanted],
-            [s.negative_prompt for s in self.wanted] if (first.guidance_scale or 0) > 1 else None,
+            [s.negative_prompt for s in self.wanted]
+            if max(first.guidance_scale or 0, first.true_cfg_scale or 0) > 1
+            else None,
         )
         arguments = {**words, "num_inference_steps": first.steps, "generator": generators}
         if family.guidance is not None and first.guidance_scale is not None:
@@ -164,6 +166,8 @@ class Run:
                 arguments["guidance_schedule"] = (
                     None  # one number takes the place of a number for each step
                 )
+        if family.true_guidance and first.true_cfg_scale is not None:
+            arguments["true_cfg_scale"] = first.true_cfg_scale
         if "negative_prompt_embeds" in words and family.takes_negative:
             arguments["negative_prompt"] = (
                 None  # some calls fill it in, and then refuse to have both
