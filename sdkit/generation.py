@@ -29,10 +29,12 @@ from .memory.recovery import Ladder
 from .models.defaults import defaults
 from .models.identity import identity
 from .models.words import cautions
+from .pictures.guides import NO_GUIDES, Guides, guides_in
 from .pictures.metadata import fingerprint
 from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
 from .pipelines.additions import additions
 from .pipelines.families import denoiser_of, family_of
+from .pipelines.guiding import check_guides
 from .pipelines.latents import grain_of
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
@@ -64,7 +66,18 @@ __all__ = [
 _SMALL = (
     128 * 128
 )  # pixels: up to here a processor is fastest with eight pictures at once (measured with Pocket)
-_SHARED = ("steps", "guidance_scale", "width", "height", "scheduler", "strength", "fit", "task")
+_SHARED = (
+    "steps",
+    "guidance_scale",
+    "true_cfg_scale",
+    "width",
+    "height",
+    "scheduler",
+    "strength",
+    "fit",
+    "task",
+    "control_scale",
+)
 _EMBEDDINGS = (
     "prompt_embeds",
     "negative_prompt_embeds",
@@ -100,6 +113,8 @@ def generate(
     count: int = 1,
     image: Picture | None = None,
     mask: Picture | None = None,
+    control: Picture | Sequence[Picture] | None = None,
+    reference: Picture | Sequence[Picture] | None = None,
     on_step: OnStep | None = None,
     progress: bool = True,
     batch_size: int | None = None,
@@ -128,6 +143,13 @@ def generate(
         Together with `image`, and given like it: white is made anew, black is kept (inpainting). Where only some of it is
         transparent, what is opaque is made anew (see `sdkit.pictures.sources.as_mask`). It lies over the whole image,
         or over the picture to be made if it has that one's proportions.
+    control
+        The picture that the ControlNet or T2I-Adapter of a pipeline follows, given like `image`; a list of one for each where
+        it has several. It lies over the picture to be made, gives it its proportions as an `image` does, and gets into another
+        size by the same ``fit=``. ``control_scale=`` says how strongly it leads.
+    reference
+        A picture whose look is followed: what a loaded IP-Adapter (``pipe.load_ip_adapter(...)``) looks at; a list of one for
+        each where there are several.
     on_step
         Called after every step with the step (from 1), the number of steps, and a function that decodes the
         present latents into a picture (roughly and at once with ``exact=False``); raise `Cancelled` (or anything) in
@@ -160,7 +182,7 @@ def generate(
     InvalidSettings
         Before the first step, in one sentence, if something cannot work.
     BadPicture
-        Before the first step, if `image` or `mask` cannot be read.
+        Before the first step, if one of the pictures cannot be read.
     NumericalError
         If the latents or the picture hold NaN or infinity: there is never a silent black picture.
     OutOfMemory
@@ -183,12 +205,14 @@ def generate(
     ...     pipe, words, embeddings={"prompt_embeds": made.embeds, "negative_prompt_embeds": made.negative_embeds}
     ... )  # doctest: +SKIP
     """
+    guides = guides_in(control, reference)
     replayed = prompt if isinstance(prompt, Result) else None
     if replayed is not None:
         image = image if image is not None else replayed.source
         mask = mask if mask is not None else replayed.mask
+        guides = guides.or_else(replayed.guides)
     image, mask = taken_in(image, mask)
-    wanted = complete(pipe, prompt, count, image=image, mask=mask, **changes)
+    wanted = complete(pipe, prompt, count, image=image, mask=mask, guides=guides, **changes)
     size, keep = batch_for(pipe, batch_size, largest(wanted)), parts(trace)
     notes: tuple[str, ...] = (_EMBEDDED,)
     if embeddings is None:
@@ -201,6 +225,7 @@ def generate(
         wanted,
         image=image,
         mask=mask,
+        guides=guides,
         on_step=on_step,
         progress=progress,
         size=size,
@@ -217,6 +242,7 @@ def make(
     *,
     image: Image.Image | None,
     mask: Image.Image | None,
+    guides: Guides = NO_GUIDES,
     on_step: OnStep | None,
     progress: bool,
     size: int,
@@ -243,8 +269,8 @@ def make(
             )
             embeds = None if embeddings is None else _expanded(pipe, embeddings, len(together))
             made = Run(
-                pipe, together, image, mask, on_step=on_step, progress=progress, embeds=embeds
-            )()
+                pipe, together, image, mask, guides=guides, on_step=on_step, progress=progress, embeds=embeds,
+            )()  # fmt: skip
         done.update(zip(some, made, strict=True))
         if capture is not None:
             maps.update(zip(some, capture.all_maps, strict=True))
@@ -269,6 +295,7 @@ def make(
         attention=[replace(maps[i], image=done[i][0]) for i in order] if maps else None,
         source=image,
         mask=mask,
+        guides=guides,
     )
 
 
@@ -311,6 +338,12 @@ def variations(
             f"Variations turn the starting noise, and this picture is {base.task}; use generate(..., count=8, seed=…) for more of it."
         )
     _check_count(count)
+    if isinstance(around, Result):
+        options = {
+            "control": around.guides.control or None,
+            "reference": around.guides.reference or None,
+            **options,
+        }
     first = base.seed + 1
     return generate(
         pipe,
@@ -332,14 +365,16 @@ def complete(
     *,
     image: Image.Image | None = None,
     mask: Image.Image | None = None,
+    guides: Guides = NO_GUIDES,
     **changes: Any,
 ) -> list[Settings]:
     """The checked and complete settings of every picture that `generate` would make; parameters and errors as there.
 
-    The image and the mask come from `taken_in`.
+    The image and the mask come from `taken_in`, control pictures and references from `guides_in`.
     """
-    wanted = _with_sources(_wanted(pipe, prompt, count, changes, image), image, mask)
-    _check(pipe, wanted, image, mask)
+    shape = image if image is not None else next(iter(guides.control), None)
+    wanted = _with_sources(_wanted(pipe, prompt, count, changes, shape), image, mask, guides)
+    _check(pipe, wanted, image, mask, guides)
     return wanted
 
 
@@ -391,7 +426,7 @@ def _wanted(
         now = carried[asked.scheduler is not None]
         if then.version is not None and then.additions != now:
             _warn_of_additions(then.additions, now)
-        asked = own.fill(asked).replace(**facts, additions=now)
+        asked = own.fill(_one_guidance(pipe, asked)).replace(**facts, additions=now)
         complete += [
             asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
         ]
@@ -401,6 +436,22 @@ def _wanted(
 def _check_count(count: Any) -> None:
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise InvalidSettings(f"count is {count!r}; ask for 1 picture or more, a whole number.")
+
+
+def _one_guidance(pipe: Any, s: Settings) -> Settings:
+    """Take a `true_cfg_scale` for what it is in this pipeline: a scale of its own (Flux), or the guidance (Qwen-Image)."""
+    family = family_of(pipe)
+    if s.true_cfg_scale is None or family.true_guidance:
+        return s
+    if family.guidance != "true_cfg_scale":
+        raise InvalidSettings(
+            f"{family.pipeline} has no true_cfg_scale; leave it out, guidance_scale is all the guidance there is."
+        )
+    if s.guidance_scale not in (None, s.true_cfg_scale):
+        raise InvalidSettings(
+            f"guidance_scale={s.guidance_scale:g} and true_cfg_scale={s.true_cfg_scale:g} are one and the same in {family.pipeline}; give one of them."
+        )
+    return s.replace(guidance_scale=s.true_cfg_scale, true_cfg_scale=None)
 
 
 def _warn_of_additions(then: str | None, now: str | None) -> None:
@@ -415,11 +466,12 @@ def _warn_of_additions(then: str | None, now: str | None) -> None:
 
 
 def _with_sources(
-    wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None
+    wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None, guides: Guides
 ) -> list[Settings]:
-    """Record what kind of run this is and which picture it starts from."""
+    """Record what kind of run this is and which pictures it starts from and is led by."""
     if mask is not None and image is None:
         raise InvalidSettings("A mask was given without an image; inpainting needs both.")
+    wanted = _with_guides(wanted, image, guides)
     if image is None:
         idle = [s for s in wanted if s.strength != Settings().strength]
         if idle and idle[0].task == "text-to-image" and not _quiet.get():
@@ -428,7 +480,8 @@ def _with_sources(
                 PromptWarning,
                 stacklevel=4,
             )
-        if fits := [s.fit for s in wanted if s.fit is not None and s.task == "text-to-image"]:
+        fits = [s.fit for s in wanted if s.fit is not None and s.task == "text-to-image"]
+        if fits and not guides.control:
             raise InvalidSettings(
                 f"fit={fits[0]!r} says how an image gets into the size; give image=…, or no fit."
             )
@@ -455,16 +508,45 @@ def _with_sources(
     return [s.replace(task=task, fit=effective_fit(s, image), **sums) for s in wanted]
 
 
+def _with_guides(
+    wanted: list[Settings], image: Image.Image | None, guides: Guides
+) -> list[Settings]:
+    """Record which pictures lead the run."""
+    sums = guides.sums()
+    for name, told in (("control", "control picture"), ("reference", "reference picture")):
+        recorded = {getattr(s, name) for s in wanted} - {None}
+        if recorded and sums[name] is None:
+            raise InvalidSettings(f"These settings were made with a {told}; give it as {name}=….")
+        if recorded - {sums[name]}:
+            warnings.warn(
+                f"The {told} is not the one these settings were made with; the picture will differ.",
+                stacklevel=5,
+            )
+    if image is None and guides.control:
+        wanted = [s.replace(fit=effective_fit(s, guides.control[0])) for s in wanted]
+    return [s.replace(**sums) for s in wanted]
+
+
 def _check(
-    pipe: Any, wanted: list[Settings], image: Image.Image | None, mask: Image.Image | None
+    pipe: Any,
+    wanted: list[Settings],
+    image: Image.Image | None,
+    mask: Image.Image | None,
+    guides: Guides,
 ) -> None:
     """Everything that would otherwise fail inside the run."""
     for name in {s.scheduler for s in wanted if s.scheduler} - {scheduler_name(pipe)}:
         make_scheduler(pipe, name)
     family = family_of(pipe)
-    given = {"image=…": image is not None, "image=… and mask=…": mask is not None}
-    if family.lacks and not given.get(family.lacks, False):
-        raise InvalidSettings(f"{family.pipeline} needs {family.lacks}.")
+    given = {"image": image is not None, "mask": mask is not None, "control": bool(guides.control)}
+    if family.unheard:
+        raise InvalidSettings(
+            f"{family.pipeline} wants {family.unheard}, which generate() does not hand over; call the pipeline yourself."
+        )
+    if not all(given[name] for name in family.wants):
+        needed = " and ".join(f"{name}=…" for name in family.wants)
+        raise InvalidSettings(f"{family.pipeline} needs {needed}.")
+    check_guides(pipe, wanted, guides)
     for s in wanted:
         if (
             "guidance_schedule" in family.accepts

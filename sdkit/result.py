@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 from .errors import BadPicture, CannotSave, InvalidSettings
 from .pictures import card
 from .pictures.files import path_of, replacing, safe_name, write_picture
+from .pictures.guides import NO_GUIDES, Guides
 from .pictures.metadata import FORMATS, exif_and_xmp, open_picture, png_chunks, read_picture
 from .pictures.sheet import contact_sheet, flat, readable, resized
 from .pictures.signing import Signature, signed
@@ -62,6 +63,8 @@ class Result(Sequence["Result"]):
         N attention maps, in the order of the pictures, if they were captured.
     source, mask
         The picture and the mask the run started from, if any.
+    guides
+        Its control pictures and references, if any, as ``guides.control`` and ``guides.reference``.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class Result(Sequence["Result"]):
         attention: Sequence[Any] | None = None,  # of AttentionMaps; its module imports this one
         source: Image.Image | None = None,
         mask: Image.Image | None = None,
+        guides: Guides = NO_GUIDES,
     ) -> None:
         self._images, self._settings = tuple(images), tuple(settings)
         if len(self._images) != len(self._settings):
@@ -104,6 +108,7 @@ class Result(Sequence["Result"]):
         self._attention = None if attention is None else tuple(attention)
         self.source = source
         self.mask = mask
+        self.guides = guides
 
     @property
     def image(self) -> Image.Image:
@@ -191,6 +196,7 @@ class Result(Sequence["Result"]):
             attention=None if self._attention is None else self._attention[index],
             source=self.source,
             mask=self.mask,
+            guides=self.guides,
         )
 
     def sheet(self, columns: int | None = None, scale: float | None = None) -> Image.Image:

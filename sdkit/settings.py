@@ -108,6 +108,8 @@ _KNOWN_ELSEWHERE: Final = {
     "num_inference_steps": "steps",
     "cfg": "guidance_scale",
     "cfg_scale": "guidance_scale",
+    "controlnet_conditioning_scale": "control_scale",
+    "adapter_conditioning_scale": "control_scale",
     "sampler": "scheduler",
     "sampler_name": "scheduler",
     "denoising_strength": "strength",
@@ -134,7 +136,7 @@ _LONGEST_VALUE: Final = 60  # an error stays one line, whatever was handed in
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that decides one picture, apart from the model's weights and the source picture.
+    """Everything that decides one picture, apart from the model's weights and the pictures that it was given.
 
     ``None`` means "what the model does best"; `sdkit.generate` fills it in, so the settings of a finished picture
     are complete.
@@ -149,6 +151,9 @@ class Settings:
         Denoising steps, 1 to 1000.
     guidance_scale
         How strongly the prompt pulls, 0 to 50; 1 switches guidance off.
+    true_cfg_scale
+        The pull away from `negative_prompt`, 0 to 50, in models whose `guidance_scale` is an input of the network
+        (Flux); it needs a negative prompt and acts above 1. Others have it as `guidance_scale`.
     width, height
         Size in pixels, multiples of 8 from 16 to 8192.
     scheduler
@@ -158,13 +163,18 @@ class Settings:
     model, revision, licence
         Name of the model that made the picture, its commit on the hub, and the licence of its weights.
     fit
-        One of `FITS`, where the source picture's proportions are not those of the size; None crops.
+        One of `FITS`, where the source's or control picture's proportions are not those of the size; None crops.
     variation_seed, variation_amount
         A second noise, and its share (0 to 1) in the spherical blend with the noise of `seed`.
     task
         One of `TASKS`.
     source, mask
         SHA-256 (64 hexadecimal digits) of the pixels of the source picture and of its mask.
+    control, reference
+        The same of the pictures that a ControlNet or T2I-Adapter follows, and of those that an IP-Adapter looks at; of
+        several, the SHA-256 of their digests.
+    control_scale
+        How strongly the control picture leads, 0 to 10; of several pictures one number, or one for each.
     additions
         What the pipeline carried beyond its model, such as ``"LoRA toy ×0.8 (3f2a91c0)"``.
     version
@@ -191,6 +201,7 @@ class Settings:
         None  # depends on the model and the scheduler: 4 for a turbo model, 30 for SD 1.5
     )
     guidance_scale: float | None = None  # depends on the model: distilled ones break above 1
+    true_cfg_scale: float | None = None  # off, as in the models' own calls: it doubles the time
     width: int | None = None  # the size the model was trained at; others repeat or crop the motif
     height: int | None = None  # as width
     scheduler: str | None = None  # the pipeline's own, which the model's makers chose
@@ -203,6 +214,9 @@ class Settings:
     task: str = "text-to-image"  # needs nothing but words
     source: str | None = None  # recorded so that a replay can tell which picture it needs
     mask: str | None = None  # as source
+    control: str | None = None  # as source
+    control_scale: float | tuple[float, ...] | None = None  # the pipeline's own, mostly 1
+    reference: str | None = None  # as source
     model: str | None = None  # recorded by generate()
     revision: str | None = None  # as model
     licence: str | None = None  # as model
@@ -242,12 +256,17 @@ class Settings:
     def recipe(self) -> Settings:
         """Return what decides the picture and nothing else; settings of one picture have equal recipes.
 
-        The facts about the run (`FACTS`) are left out, and so is what cannot act: `strength` and `fit` without a source picture, and
+        The facts about the run (`FACTS`) are left out, and so is what cannot act: `strength` and `fit` without a picture that they
+        are about, `control_scale` without a control picture, `true_cfg_scale` up to 1 or without a negative prompt, and
         `variation_seed` without an amount.
         """
         idle = set(FACTS)
         if self.task == "text-to-image":
-            idle |= {"strength", "fit"}
+            idle |= {"strength"} if self.control else {"strength", "fit"}
+        if self.control is None:
+            idle.add("control_scale")
+        if not self.negative_prompt or (self.true_cfg_scale or 0) <= 1:
+            idle.add("true_cfg_scale")
         if self.variation_amount == 0:
             idle.add("variation_seed")
         return Settings(
@@ -410,6 +429,15 @@ def _strength(name: str, value: object) -> float:
     return number
 
 
+def _weights(name: str, value: object) -> float | tuple[float, ...]:
+    number = partial(_number, name, low=0, high=10)
+    if not isinstance(value, (list, tuple)):
+        return number(value)
+    if not value:
+        _refuse(f"{name} is an empty list: give one number, or one for each control picture")
+    return tuple(number(one) for one in value)
+
+
 def _pixels(name: str, value: object) -> int:
     number = _integer(name, value, low=16, high=8192)
     if number % 8:
@@ -445,6 +473,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "seed": _SEED,
     "steps": partial(_integer, low=1, high=1000),  # the models' own schedules have 1000
     "guidance_scale": partial(_number, low=0, high=50),
+    "true_cfg_scale": partial(_number, low=0, high=50),
     "width": _pixels,
     "height": _pixels,
     "scheduler": partial(_choice, choices=SCHEDULERS),
@@ -455,6 +484,9 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "task": partial(_choice, choices=TASKS),
     "source": _digest,
     "mask": _digest,
+    "control": _digest,
+    "control_scale": _weights,
+    "reference": _digest,
     "model": _text,
     "revision": _text,
     "licence": _text,

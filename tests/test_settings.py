@@ -25,6 +25,7 @@ def any_settings(draw: st.DrawFn) -> Settings:
     """Every combination that `Settings` accepts."""
     size = st.none() | st.integers(2, 1024).map(lambda eighth: eighth * 8)
     digest = st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex)
+    weight = st.floats(0, 10)
     second = draw(st.none() | st.integers(0, 2**63 - 1))
     return Settings(
         draw(ANY_TEXT),
@@ -32,6 +33,7 @@ def any_settings(draw: st.DrawFn) -> Settings:
         seed=draw(st.integers(0, 2**63 - 1)),
         steps=draw(st.none() | st.integers(1, 1000)),
         guidance_scale=draw(st.none() | st.floats(0, 50)),
+        true_cfg_scale=draw(st.none() | st.floats(0, 50)),
         width=draw(size),
         height=draw(size),
         scheduler=draw(st.none() | st.sampled_from(list(SCHEDULERS))),
@@ -41,6 +43,9 @@ def any_settings(draw: st.DrawFn) -> Settings:
         task=draw(st.sampled_from(["text-to-image", "image-to-image", "inpainting"])),
         source=draw(digest),
         mask=draw(digest),
+        control=draw(digest),
+        control_scale=draw(st.none() | weight | st.lists(weight, min_size=1, max_size=3)),
+        reference=draw(digest),
         model=draw(st.none() | ANY_TEXT),
         revision=draw(st.none() | st.binary(min_size=20, max_size=20).map(bytes.hex)),
         licence=draw(st.sampled_from([None, "MIT", "Licence de l'été \N{COPYRIGHT SIGN}"])),
@@ -118,6 +123,10 @@ def test_numbers_of_numpy_become_pythons_own() -> None:
         ({"scheduler": 3}, "there is no scheduler 3: use one of " + ", ".join(SCHEDULERS)),
         ({"task": "text2image"}, "there is no task 'text2image': did you mean 'text-to-image'?"),
         ({"source": "cat.png"}, "source must be a SHA-256 of 64 hexadecimal digits, not 'cat.png': leave it to generate()"),
+        ({"control_scale": 11}, "control_scale=11 is outside 0 to 10: choose a number in that range"),
+        ({"control_scale": [1, "2"]}, "control_scale must be a number from 0 to 10, not '2': change it"),
+        ({"control_scale": []}, "control_scale is an empty list: give one number, or one for each control picture"),
+        ({"controlnet_conditioning_scale": 1}, "there is no setting 'controlnet_conditioning_scale': it is called 'control_scale' here"),
         ({"stpes": 20}, "there is no setting 'stpes': did you mean 'steps'?"),
         ({"num_inference_steps": 20}, "there is no setting 'num_inference_steps': it is called 'steps' here"),
     ],
@@ -166,6 +175,8 @@ def _other(name: str) -> object:
         "task": "image-to-image",
         "source": "b" * 64,
         "mask": "c" * 64,
+        "control": "d" * 64,
+        "reference": "e" * 64,
         "width": 64,
         "height": 64,
         "variation_amount": 0.7,
@@ -189,9 +200,13 @@ def _other(name: str) -> object:
 def test_every_field_decides_the_picture_or_is_a_fact_about_its_run(name: str) -> None:
     full = Settings(
         "a cat",
+        negative_prompt="a dog",
         task="inpainting",
         source="a" * 64,
         mask="a" * 64,
+        control="a" * 64,
+        control_scale=1,
+        true_cfg_scale=4,
         variation_seed=1,
         variation_amount=0.5,
         memory="tiles",
@@ -206,5 +221,14 @@ def test_what_cannot_act_makes_no_other_picture() -> None:
     plain = Settings("a cat")
     assert plain.same_picture(plain.replace(strength=0.9))
     assert plain.same_picture(plain.replace(variation_seed=5))
+    assert plain.same_picture(plain.replace(control_scale=0.5, fit="pad"))
+    assert plain.same_picture(plain.replace(true_cfg_scale=4))
+    assert not plain.replace(negative_prompt="a dog").same_picture(
+        plain.replace(negative_prompt="a dog", true_cfg_scale=4)
+    )
+    led = plain.replace(control="a" * 64)
+    assert led.same_picture(led.replace(strength=0.9))
+    assert not led.same_picture(led.replace(control_scale=0.5))
+    assert not led.same_picture(led.replace(fit="pad"))
     assert not plain.same_picture(plain.replace(variation_seed=5, variation_amount=0.1))
     assert plain.replace(memory="tiles", version="1", strength=0.9).recipe() == plain

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["fork"]
 
 _FREE = frozenset(
-    {"prompt", "negative_prompt", "guidance_scale", "seed"}
+    {"prompt", "negative_prompt", "guidance_scale", "true_cfg_scale", "seed"}
 )  # what may change in the middle of a run
 
 
@@ -49,8 +49,8 @@ def fork(
     progress
         Show a progress bar.
     **changes
-        ``prompt``, ``negative_prompt``, ``guidance_scale`` or ``seed``. A new seed draws new noise around what the run
-        was aiming at: ``latents = α·x0 + σ·eps(seed)`` with the x0 of the step before.
+        ``prompt``, ``negative_prompt``, ``guidance_scale``, ``true_cfg_scale`` or ``seed``. A new seed draws new noise
+        around what the run was aiming at: ``latents = α·x0 + σ·eps(seed)`` with the x0 of the step before.
 
     Returns
     -------
@@ -103,6 +103,10 @@ def _check(pipe: Any, trace: Trace, step: int, changes: dict[str, Any]) -> Any:
     if settings.task != "text-to-image":
         raise InvalidSettings(
             f"Only text-to-image runs can be continued, and this one is {settings.task}."
+        )
+    if settings.control or settings.reference:
+        raise InvalidSettings(
+            "This run was led by a control or reference picture, which its trace does not hold, so it cannot be continued; make it anew."
         )
     if not 1 <= step < len(trace):
         raise InvalidSettings(

@@ -77,11 +77,7 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
     """
     pictures = list(wanted)
     family = family_of(pipe)
-    acting = [
-        s
-        for s in pictures
-        if s.negative_prompt and family.guided(s.guidance_scale, s.negative_prompt)
-    ]
+    acting = [s for s in pictures if s.negative_prompt and _acts(family, s)]
     notes = [
         note
         for text in dict.fromkeys(s.prompt for s in pictures)
@@ -130,14 +126,18 @@ def _cut_off(pipe: Any, text: str) -> tuple[int, int] | None:
 
 
 def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
-    """Negative prompts that lead away from nothing."""
-    idle = [
-        s
-        for s in pictures
-        if s.negative_prompt and not family.guided(s.guidance_scale, s.negative_prompt)
-    ]
+    """Negative prompts that lead away from nothing, and strong guidance away from no words."""
+    if any((s.true_cfg_scale or 0) > 1 and not s.negative_prompt for s in pictures):
+        return [
+            "true_cfg_scale has no effect without a negative prompt; give one, such as negative_prompt=' '."
+        ]
+    idle = [s for s in pictures if s.negative_prompt and not _acts(family, s)]
     if not idle:
         return []
+    if family.true_guidance:
+        return [
+            f"The negative prompt has no effect in {family.pipeline} without true_cfg_scale; give true_cfg_scale above 1, or leave the words out."
+        ]
     if not family.takes_negative or family.embedded or family.guidance is None:
         return [
             f"{family.pipeline} takes no negative prompt, so it has no effect; say in the prompt what you want."
@@ -148,3 +148,8 @@ def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
         if scale is not None
         else "The negative prompt has no effect without guidance; give guidance_scale above 1."
     ]
+
+
+def _acts(family: Any, s: Settings) -> bool:
+    """Whether a run asks the network a second time, with the negative prompt."""
+    return bool(family.guided(s.guidance_scale, s.negative_prompt, s.true_cfg_scale))

@@ -134,17 +134,27 @@ def caption(settings: Sequence[Settings], seconds: float = 0.0) -> str:
         _list("seed", "seeds", [s.seed for s in settings]),
         _list("", "", [f"{s.steps} steps" if s.steps else None for s in settings]),
         _list("guidance", "guidance", [_short(s.guidance_scale) for s in settings]),
+        _list("true guidance", "true guidance", [_short(s.true_cfg_scale) for s in settings]),
         _list("", "", [SCHEDULERS[s.scheduler] if s.scheduler else None for s in settings]),
         _list(
             "strength",
             "strength",
             [_short(s.strength if s.task != "text-to-image" else None) for s in settings],
         ),
+        _list("control", "control", [_scale(s) for s in settings]),
         _list("variation", "variations", [_short(s.variation_amount or None) for s in settings]),
         _list("", "", sizes),
         f"{seconds:.1f} s" if seconds else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def _scale(s: Settings) -> str | None:
+    """How strongly control pictures lead, where there are any: ``0.5`` or ``0.5+1``."""
+    if s.control is None or s.control_scale is None:
+        return None
+    scales = s.control_scale if isinstance(s.control_scale, tuple) else (s.control_scale,)
+    return "+".join(f"{scale:g}" for scale in scales)
 
 
 def compressed(image: Image.Image, quality: int = _QUALITY, effort: int = 2) -> tuple[str, bytes]:

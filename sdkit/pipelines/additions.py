@@ -14,6 +14,7 @@ from typing import Any, Final
 import torch
 
 from .families import DENOISERS, autoencoder_of, denoiser_of
+from .guiding import controls_of
 from .schedulers import own_scheduler, scheduler_name
 
 __all__ = ["additions"]
@@ -40,7 +41,14 @@ def additions(pipe: Any, *, solver: bool = True) -> str | None:
         Such as ``"LoRA toy ×0.8 (3f2a91c0); FreeU s1=0.9 s2=0.2 b1=1.5 b2=1.6"``. Fingerprints are the first digits of a
         SHA-256 over some values of each tensor, equal on every device.
     """
-    found = [*_loras(pipe), *_words(pipe), *_autoencoder(pipe), *_freeu(pipe), *_images(pipe)]
+    found = [
+        *_loras(pipe),
+        *_words(pipe),
+        *_autoencoder(pipe),
+        *_freeu(pipe),
+        *_images(pipe),
+        *_controls(pipe),
+    ]
     found += _solver(pipe) if solver else []
     return "; ".join(found) or None
 
@@ -128,7 +136,20 @@ def _images(pipe: Any) -> Iterator[str]:
         getattr(denoiser_of(pipe), "encoder_hid_proj", None), "image_projection_layers", None
     )
     if layers is not None:
-        yield f"IP-Adapter ({_fingerprint(layers.parameters())})"
+        scales = [getattr(p, "scale", None) for p in denoiser_of(pipe).attn_processors.values()]
+        told = {
+            "+".join(f"{one:g}" for one in scale) for scale in scales if isinstance(scale, list)
+        }
+        scale = "/".join(sorted(told)) or "?"  # some layers may heed it more than others
+        yield f"IP-Adapter ×{scale} ({_fingerprint(layers.parameters())})"
+
+
+def _controls(pipe: Any) -> Iterator[str]:
+    """Networks that follow control pictures."""
+    for network in controls_of(pipe):
+        name = Path(str(network.config.get("_name_or_path") or "")).name
+        told = f"{type(network).__name__} {name}".strip()
+        yield f"{told} ({_fingerprint(network.parameters())})"
 
 
 def _solver(pipe: Any) -> Iterator[str]:

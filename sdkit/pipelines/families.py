@@ -8,6 +8,7 @@ heard of gets generic answers, and a new family is a row (often none) and a stan
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -130,13 +131,36 @@ class Family:
     conditional_first: bool = False
 
     @property
-    def lacks(self) -> str:
-        """What a pipeline of this class wants besides words, in words; empty for text-to-image."""
-        if "ControlNet" in self.pipeline or "Adapter" in self.pipeline:
-            return "a control picture, which generate() does not hand over yet: use the plain pipeline without it, or call it yourself"
-        if "Inpaint" in self.pipeline:
-            return "image=… and mask=…"
-        return "image=…" if "Img2Img" in self.pipeline else ""
+    def wants(self) -> tuple[str, ...]:
+        """The pictures that a pipeline of this class cannot do without, as `sdkit.generate` calls them."""
+        start: tuple[str, ...] = ("image", "mask") if "Inpaint" in self.pipeline else ()
+        if "Img2Img" in self.pipeline:
+            start = ("image",)
+        return start if self.control is None else (*start, "control")
+
+    @property
+    def unheard(self) -> str:
+        """What a pipeline of this class wants that cannot be handed over, in words; mostly nothing."""
+        asks = ("control_mode" * ("Union" in self.pipeline), "control_mask", "control_video")
+        return next((name for name in asks if name in self.accepts), "")
+
+    @property
+    def adapted(self) -> bool:
+        """Whether a T2I-Adapter follows the control picture."""
+        return "Adapter" in self.pipeline
+
+    @property
+    def control(self) -> str | None:
+        """The parameter that takes a control picture; None without one."""
+        if "Control" not in self.pipeline and not self.adapted:
+            return None
+        return next((name for name in ("control_image", "image") if name in self.accepts), None)
+
+    @property
+    def control_weight(self) -> str | None:
+        """The parameter that says how strongly a control picture leads."""
+        names = ("controlnet_conditioning_scale", "adapter_conditioning_scale")
+        return next((name for name in names if name in self.accepts), None)
 
     @property
     def tells_steps(self) -> bool:
@@ -158,8 +182,20 @@ class Family:
         """Whether encodings and noise can be handed in, which is what lies between two pictures."""
         return bool(self.encodes) and self.steerable
 
-    def guided(self, guidance_scale: float | None, negative_prompt: str = "") -> bool:
+    @property
+    def true_guidance(self) -> bool:
+        """Whether `true_cfg_scale` leads away from a negative prompt, beside a guidance that the network is told."""
+        return "true_cfg_scale" in self.accepts and self.guidance != "true_cfg_scale"
+
+    def guided(
+        self,
+        guidance_scale: float | None,
+        negative_prompt: str = "",
+        true_cfg_scale: float | None = None,
+    ) -> bool:
         """Whether a run with these settings asks the network a second time, without the words."""
+        if self.true_guidance:
+            return bool(negative_prompt) and (true_cfg_scale or 0) > 1
         if self.guidance is None or guidance_scale is None or self.embedded:
             return False
         if self.needs_negative and not negative_prompt:
@@ -371,6 +407,16 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 )
 
 
+_PUT_ON: Final = re.compile("Control(Net)?|Adapter|Img2Img|Inpaint")
+"""What a class name says of what stands on or before a model, which leaves the model what it is."""
+_DRAWING: Final = (
+    "StableDiffusion3ControlNetPipeline",
+    "HunyuanDiTControlNetPipeline",
+    "CogView4ControlPipeline",
+)
+"""Classes that encode a control picture with chance of torch's own, so that its place in a batch would change the picture."""
+
+
 def family_of(pipe: Any) -> Family:
     """The description of a pipeline's family, found once for its class."""
     kind: Any = type(pipe)
@@ -381,7 +427,9 @@ def family_of(pipe: Any) -> Family:
 def _described(kind: Any) -> Family:
     parameters = inspect.signature(kind.__call__).parameters
     accepts = frozenset(parameters)
-    row = dict(_ROWS.get(kind.__name__, {}))
+    row = dict(_ROWS.get(kind.__name__) or _ROWS.get(_PUT_ON.sub("", kind.__name__), {}))
+    if kind.__name__ in _DRAWING:
+        row["batches"] = False
     guidance = row.get("guidance") or ("guidance_scale" if "guidance_scale" in accepts else None)
     parts = inspect.signature(kind.__init__).parameters
     found = Family(

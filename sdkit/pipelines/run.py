@@ -19,11 +19,13 @@ import torch
 from PIL import Image
 
 from sdkit.errors import NumericalError, OutOfMemory
+from sdkit.pictures.guides import NO_GUIDES, Guides
 from sdkit.pictures.sources import fitted, fitted_mask
 
 from .calls import announce, no_note_on_torchvision, replaced, steer
 from .embeddings import encode
 from .families import denoiser_of, family_of
+from .guiding import by_seed, guiding
 from .latents import laid_out
 from .noise import starting_noise
 from .previews import decode, unpacked
@@ -60,6 +62,7 @@ class Run:
         image: Image.Image | None,
         mask: Image.Image | None,
         *,
+        guides: Guides = NO_GUIDES,
         on_step: OnStep | None,
         progress: bool,
         embeds: dict[str, torch.Tensor] | None = None,
@@ -73,7 +76,7 @@ class Run:
             on_step,
             progress,
         )
-        self.embeds, self.noise = embeds, noise
+        self.guides, self.embeds, self.noise = guides, embeds, noise
         self.latents: torch.Tensor | None = None
         self.denoised = False
 
@@ -89,6 +92,7 @@ class Run:
                     (first.height or 0, first.width or 0),
                 ),
                 _adding(self.pipe.scheduler, None if self.image is None else self.noise),
+                by_seed(self.pipe, self.guides, first.seed),
             ):
                 try:
                     with self._stepping(runner) as told:
@@ -151,7 +155,9 @@ class Run:
         words = self.embeds or encode(
             self.pipe,
             [s.prompt for s in self.wanted],
-            [s.negative_prompt for s in self.wanted] if (first.guidance_scale or 0) > 1 else None,
+            [s.negative_prompt for s in self.wanted]
+            if max(first.guidance_scale or 0, first.true_cfg_scale or 0) > 1
+            else None,
         )
         arguments = {**words, "num_inference_steps": first.steps, "generator": generators}
         if family.guidance is not None and first.guidance_scale is not None:
@@ -160,10 +166,13 @@ class Run:
                 arguments["guidance_schedule"] = (
                     None  # one number takes the place of a number for each step
                 )
+        if family.true_guidance and first.true_cfg_scale is not None:
+            arguments["true_cfg_scale"] = first.true_cfg_scale
         if "negative_prompt_embeds" in words and family.takes_negative:
             arguments["negative_prompt"] = (
                 None  # some calls fill it in, and then refuse to have both
             )
+        arguments |= guiding(runner, self.guides, first, len(self.wanted))
         size = (first.width or 0, first.height or 0)
         if self.image is None:
             arguments |= {"width": size[0], "height": size[1]}

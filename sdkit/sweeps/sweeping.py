@@ -24,6 +24,7 @@ from sdkit.generation import batch_for, chunks, complete, largest, make, warn_ab
 from sdkit.pictures import card
 from sdkit.pictures.carried import carried
 from sdkit.pictures.files import path_of, replacing, write_picture
+from sdkit.pictures.guides import Guides, guides_in
 from sdkit.pictures.metadata import FORMATS
 from sdkit.pictures.sources import Picture, taken_in
 from sdkit.pipelines.families import Family, family_of
@@ -212,6 +213,8 @@ def sweep(
     z: Mapping[str, Any] | None = None,
     image: Picture | None = None,
     mask: Picture | None = None,
+    control: Picture | Sequence[Picture] | None = None,
+    reference: Picture | Sequence[Picture] | None = None,
     folder: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
     batch_size: int | None = None,
@@ -232,7 +235,7 @@ def sweep(
         What varies to the right, downwards and from block to block: fields of `Settings` with a list of values each, for
         example ``x={"guidance_scale": [1, 4, 8]}``. Several fields on one axis change together. A text can also be
         varied by a `SearchReplace`, a `PromptMatrix` or `Wildcards`.
-    image, mask
+    image, mask, control, reference
         As for `sdkit.generate`.
     folder
         Keep every finished cell there. Run the same sweep with the same folder to go on after a stop.
@@ -270,11 +273,17 @@ def sweep(
     >>> sweep(pipe, "a cat", x={"guidance_scale": [1, 4, 8]}, y={"seed": [1, 2, 3]})  # doctest: +SKIP
     """
     axes = [axis(name, given) for name, given in (("x", x), ("y", y), ("z", z))]
+    guides = guides_in(control, reference)
     if isinstance(settings, Result):
         image = image if image is not None else settings.source
         mask = mask if mask is not None else settings.mask
+        guides = guides.or_else(settings.guides)
     image, mask = taken_in(image, mask)
-    wanted = _wanted(pipe, axes, settings, changes, image, mask)
+    if executor is not None and (guides.control or guides.reference):
+        raise InvalidSettings(
+            "Workers load models by name, without ControlNets and adapters; leave executor= out with control= or reference=."
+        )
+    wanted = _wanted(pipe, axes, settings, changes, image, mask, guides)
     place = SweepFolder(folder, axes, wanted) if folder is not None else None
     grid = Sweep(axes, wanted, warn_about_words(pipe, list(wanted.values())))
     grid.cells.update(place.finished() if place else {})
@@ -282,7 +291,7 @@ def sweep(
     biggest = largest(list(wanted.values()))
     if executor is None:
         groups = _groups(pipe, todo, batch_for(pipe, batch_size, biggest))
-        made = _here(pipe, groups, image, mask, on_step)
+        made = _here(pipe, groups, image, mask, guides, on_step)
     else:
         groups = _groups(pipe, todo, batch_for(pipe, batch_size or 1, biggest))
         made = make_elsewhere(executor, pipe, groups, image=image, mask=mask)
@@ -294,7 +303,13 @@ def sweep(
 
 
 def _wanted(
-    pipe: Any, axes: Sequence[Axis], settings: Any, changes: Any, image: Any, mask: Any
+    pipe: Any,
+    axes: Sequence[Axis],
+    settings: Any,
+    changes: Any,
+    image: Any,
+    mask: Any,
+    guides: Guides,
 ) -> dict[Index, Settings]:
     """Complete settings of every cell, row by row."""
     count = len(axes[0]) * len(axes[1]) * len(axes[2])
@@ -320,7 +335,7 @@ def _wanted(
     cells: dict[Index, Settings] = {}
     for k, j, i in itertools.product(*(range(len(a)) for a in reversed(axes))):
         cells[i, j, k] = axes[2].apply(k, axes[1].apply(j, axes[0].apply(i, base)))
-    finished = complete(pipe, list(cells.values()), image=image, mask=mask)
+    finished = complete(pipe, list(cells.values()), image=image, mask=mask, guides=guides)
     wanted = dict(zip(cells, finished, strict=True))
     for n, one in enumerate(axes):
         _refuse_without_effect(family_of(pipe), n, one, wanted)
@@ -367,7 +382,7 @@ def _groups(pipe: Any, todo: Mapping[Settings, Any], size: int) -> list[list[Set
 # -- the run ---------------------------------------------------------------------------------------------------------
 
 
-def _here(pipe: Any, groups: Sequence[Sequence[Settings]], image: Any, mask: Any, on_step: OnStep | None) -> Iterator[tuple[int, Result]]:  # fmt: skip
+def _here(pipe: Any, groups: Sequence[Sequence[Settings]], image: Any, mask: Any, guides: Guides, on_step: OnStep | None) -> Iterator[tuple[int, Result]]:  # fmt: skip
     """Make the groups one after the other with this pipeline."""
     for number, group in enumerate(groups):
         yield (
@@ -377,6 +392,7 @@ def _here(pipe: Any, groups: Sequence[Sequence[Settings]], image: Any, mask: Any
                 group,
                 image=image,
                 mask=mask,
+                guides=guides,
                 on_step=on_step,
                 progress=False,
                 size=len(group),

@@ -105,7 +105,7 @@ def _guided(pipe: Any, s: Settings) -> bool:
     """Whether the pipeline takes a second encoding, for what guidance leads away from."""
     family = family_of(pipe)
     return (
-        family.guided(s.guidance_scale, s.negative_prompt)
+        family.guided(s.guidance_scale, s.negative_prompt, s.true_cfg_scale)
         and "negative_prompt_embeds" in family.accepts
     )
 
