@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -343,6 +343,119 @@ def finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, dict[float
     }
 
 
+# -- words that are not in the prompt ----------------------------------------------------------------------------------
+
+
+def concept_maps(
+    outputs: list[torch.Tensor], layers: list[Any], encodings: list[torch.Tensor]
+) -> dict[str, np.ndarray]:
+    """Other ways to look for concepts, `(concepts, 64, 64)` each.
+
+    `outputs` are each decoder layer's queries and what its patches took, `(steps, patches, 2 D)`. A softmax over the
+    concepts is what ConceptAttention (arXiv:2502.04320) does, which compares outputs, and keys as its baseline.
+    """
+    from sdkit.attention.parts import stretched
+
+    found: dict[str, list[np.ndarray]] = {}
+    for seen, layer in zip(outputs, layers, strict=True):
+        queries, taken = seen.float().chunk(2, -1)
+        keys = torch.stack([layer.to_k(e).mean(0) for e in encodings])
+        values = torch.stack([layer.to_v(e).mean(0) for e in encodings])
+        split = (layer.heads, -1)
+        scores = torch.einsum(
+            "sphd,chd->sphc", queries.unflatten(-1, split), keys.unflatten(-1, split)
+        )
+        ways = {
+            "softmax over the concepts' outputs": (taken @ values.T).softmax(-1).mean(0),
+            "softmax over the concepts' keys": (scores * layer.scale).softmax(-1).mean((0, 2)),
+        }
+        for way, heat in ways.items():
+            side = int(len(heat) ** 0.5)  # Pocket's pictures are square
+            planes = heat.T.reshape(-1, side, side).numpy()
+            found.setdefault(way, []).append(np.stack([stretched(p, (64, 64)) for p in planes]))
+    return {way: np.mean(parts, 0) for way, parts in found.items()}
+
+
+def concept_cost(pipe: Any, names: list[str], rounds: int) -> str:
+    """CPU time with concepts ÷ without any capture."""
+
+    def run(**options: Any) -> None:
+        sdkit.generate(pipe, PROMPT, seed=0, progress=False, **options)
+
+    run(attention={"concepts": names})
+    ways = {"plain": run, "concepts": lambda: run(attention={"concepts": names})}
+    seconds = alternate(ways, rounds)
+    return f"{seconds['concepts'] / seconds['plain']:.3f}"
+
+
+@contextmanager
+def watched_decoder(pipe: Any, count: int) -> Iterator[tuple[list[Any], list[list[torch.Tensor]]]]:
+    """The decoder's layers, and what they queried and took at each step, `(count, patches, 2 D)`."""
+    layers = [
+        m for n, m in pipe.unet.named_modules() if n.startswith("up_blocks") and n.endswith("attn2")
+    ]
+    seen: list[list[torch.Tensor]] = [[] for _ in layers]
+    handles = []
+    for layer, kept in zip(layers, seen, strict=True):
+        query: dict[str, torch.Tensor] = {}
+
+        def keep(_m: Any, _a: Any, out: torch.Tensor, query: dict[str, Any] = query) -> None:
+            query["q"] = out[-count:]
+
+        def join(_m: Any, args: Any, query: Any = query, kept: Any = kept) -> None:
+            kept.append(torch.cat([query["q"], args[0][-count:]], -1).half())
+
+        handles.append(layer.to_q.register_forward_hook(keep))
+        handles.append(layer.to_out[0].register_forward_pre_hook(join))
+    try:
+        yield layers, seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def concept_finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, float, float]]:
+    """For each way: peaks inside the right object, mean IoU at 0.5, and how often it rises above three absent objects."""
+    import random
+
+    from sdkit.pipelines.embeddings import encodings
+    from sdkit.pipelines.tokens import read_prompt
+
+    kinds = [k.name for k in objects(PRESETS["cpu"].objects)]
+    rng, chance = random.Random(5), random.Random(6)
+    notes: dict[str, list[tuple[bool, float, bool]]] = {}
+    for start in range(0, len(scenes), 10):
+        part = scenes[start : start + 10]
+        texts = [caption(s, rng, name_home=True) for s in part]
+        with (
+            watched_decoder(pipe, len(part)) as (layers, seen),
+            sdkit.capture_attention(pipe, concepts=kinds) as capture,
+        ):
+            made = sdkit.generate(pipe, texts, seed=start, progress=False, batch_size=10)
+        for n, (picture, maps, scene) in enumerate(zip(made, capture.all_maps, part, strict=True)):
+            present = [item.kind.name for item in scene.items]
+            names = present + chance.sample([k for k in kinds if k not in present], 3)
+            made_of = encodings(pipe, names)
+            rows = [
+                made_of[w, False]["prompt_embeds"][0, read_prompt(pipe.tokenizer, w).positions(w)]
+                for w in names
+            ]
+            ways = concept_maps([torch.stack(s)[:, n] for s in seen], layers, rows)
+            ways["angle of outputs, decoder (sdkit)"] = np.stack([maps.concepts[w] for w in names])
+            middling = maps.concepts.at(layer="up/1")
+            ways["angle of outputs, decoder 16×16"] = np.stack([middling[w] for w in names])
+            masks = true_masks(np.asarray(picture.image), scene)
+            for way, heats in ways.items():
+                for mask, heat in zip(masks, heats, strict=False):
+                    found = (
+                        bool(mask.flat[heat.argmax()]),
+                        overlap(heat > 0.5 * heat.max(), mask),
+                        bool(heat.max() > heats[2:].max()),
+                    )
+                    notes.setdefault(way, []).append(found)
+    return {way: tuple(np.mean(found, 0).tolist()) for way, found in notes.items()}
+
+
 def main(argv: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -353,7 +466,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--peers", type=Path, default=None)
     parser.add_argument("--prompts", type=int, default=200)
-    parser.add_argument("--only", choices=("cost", "finding"), default=None)
+    parser.add_argument("--only", choices=("cost", "finding", "concepts"), default=None)
     options = parser.parse_args(argv)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -363,7 +476,7 @@ def main(argv: list[str] | None = None) -> None:
     rows: list[tuple[str, str]] = []
     pocket = sdkit.load()
     pocket.set_progress_bar_config(disable=True)
-    if options.only != "finding":
+    if options.only in (None, "cost"):
         others = peers(options.peers)
         small = {**SD15, "block_out_channels": (32, 64, 64, 64), "cross_attention_dim": 768}
         big = shaped(small if options.quick else SD15)
@@ -378,6 +491,13 @@ def main(argv: list[str] | None = None) -> None:
         rows += time_rows(
             "Pocket, 20 steps", pocket, {"steps": 20, "size": 64}, 1 if options.quick else 7, {}
         )
+        kinds = [k.name for k in objects(PRESETS["cpu"].objects)]
+        rows.append(
+            (
+                "Pocket, 20 steps, and 5 concepts beside: sdkit ÷ without",
+                concept_cost(pocket, kinds[:5], 1 if options.quick else 7),
+            )
+        )
         rows += memory_rows(big, 128 if options.quick else 512, others, shaped(SDXL, meta=True))
         rows.append(
             (
@@ -385,8 +505,16 @@ def main(argv: list[str] | None = None) -> None:
                 f"{exactness(pocket):.1e}",
             )
         )
-    if options.only != "cost":
-        scenes = two_object_scenes(20 if options.quick else options.prompts)
+    scenes = (
+        two_object_scenes(20 if options.quick else options.prompts)
+        if options.only != "cost"
+        else []
+    )
+    if options.only in (None, "concepts"):
+        for way, (peak, covered, above) in concept_finding(pocket, scenes).items():
+            told = f"{100 * peak:.1f} %; IoU {covered:.2f} at 0.5; above three absent ones {100 * above:.1f} %"
+            rows.append((f"concepts, peak inside the right object, {way}", told))
+    if options.only in (None, "finding"):
         exact = float(np.mean([segmentation(s) for s in scenes]))
         rows.append(
             (

@@ -27,11 +27,13 @@ from sdkit.pipelines.calls import Call, announced, inputs_of, replaced
 from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.heard import Heard, listening
 from sdkit.pipelines.latents import grid_of, scale_of
+from sdkit.pipelines.run import lock_of
 from sdkit.pipelines.tokens import Prompt, read_prompt
 
-from .joint import standing, words_of
+from .concepts import checked, encoded, likeness, values_of
+from .joint import level_of, standing, words_of
 from .layers import Layer, find_layers, grid_at, reduced
-from .record import Record
+from .record import Keep, Record
 
 if TYPE_CHECKING:
     from .maps import AttentionMaps
@@ -53,6 +55,7 @@ def capture_attention(
     heads: bool = False,
     self_attention: bool | Iterable[tuple[float, float]] = False,
     resolution: int | None = None,
+    concepts: Iterable[str] | None = None,
 ) -> Capture:
     """Watch attention inside a ``with`` block, around any number of calls of the pipeline.
 
@@ -70,6 +73,9 @@ def capture_attention(
     resolution
         Longest side, in patches, of the maps that are kept. None keeps every layer's own, or 32 with `steps` or
         `heads`.
+    concepts
+        Words to look for that need not stand in the prompt, such as ``["sky", "dragon"]`` (UNets, PixArt and Sana);
+        they do not influence the picture.
 
     Returns
     -------
@@ -92,9 +98,21 @@ def capture_attention(
     ...     r = sdkit.generate(pipe, "a red car on a beach")
     >>> capture.maps["car"].shape
     (64, 64)
+
+    What is shown without having been said:
+
+    >>> with capture_attention(pipe, concepts=["meadow", "night"]) as capture:
+    ...     r = sdkit.generate(pipe, "a cow")
+    >>> capture.concepts["meadow"].max() > capture.concepts["night"].max()
+    True
     """
     return Capture(
-        pipe, steps=steps, heads=heads, self_attention=self_attention, resolution=resolution
+        pipe,
+        steps=steps,
+        heads=heads,
+        self_attention=self_attention,
+        resolution=resolution,
+        concepts=concepts,
     )
 
 
@@ -109,13 +127,14 @@ class Capture:
         heads: bool,
         self_attention: bool | Iterable[tuple[float, float]],
         resolution: int | None,
+        concepts: Iterable[str] | None = None,
     ) -> None:
         if resolution is not None and resolution < 1:
             raise InvalidSettings(
                 f"resolution is {resolution}; keep maps of 1 patch a side or more."
             )
-        self.pipe, self.steps, self.heads = pipe, steps, heads
-        self.resolution = resolution or (_STEP_RESOLUTION if steps or heads else None)
+        self.pipe = pipe
+        self.keep = Keep(steps, heads, resolution or (_STEP_RESOLUTION if steps or heads else None))
         self.points = _points(self_attention)
         layers = find_layers(pipe)
         wanted = ("cross", "joint") if self_attention is False else ("cross", "joint", "self")
@@ -125,6 +144,8 @@ class Capture:
             )
         self.layers = tuple(layer for layer in layers if layer.kind in wanted)
         self.everything = self_attention is True
+        self.sought = checked(pipe, concepts)
+        self._pieces: list[Tensor] = []  # of each concept, its encoding piece by piece
         self.records: list[Record] = []
         self._undo = ExitStack()
         self._seen: dict[tuple[str, str], Tensor] = {}
@@ -138,6 +159,7 @@ class Capture:
     def __enter__(self) -> Self:
         """Put the hooks in place."""
         network = denoiser_of(self.pipe)
+        self._pieces = self._encoded_concepts()
         with ExitStack() as undo:
             undo.callback(
                 network.register_forward_pre_hook(self._before_network, with_kwargs=True).remove
@@ -178,6 +200,8 @@ class Capture:
 
     def _watch(self, layer: Layer) -> Iterator[RemovableHandle]:
         module = layer.module
+        if self.sought is not None and layer.kind != "self":
+            yield module.to_out[0].register_forward_pre_hook(partial(self._taken, layer))
         if layer.kind == "joint":
             yield module.register_forward_pre_hook(partial(self._read, layer))
             yield module.register_forward_hook(lambda *_: self._stop_reading(), always_call=True)
@@ -221,6 +245,7 @@ class Capture:
             lengths=tuple(
                 words.real[part * count : (part + 1) * count] if family.packed else lengths
             ),
+            concepts=self.sought,
         )
 
     def _parts(self, call: Call | None, batch: int) -> int:
@@ -293,7 +318,7 @@ class Capture:
             if layer.kind == "self":
                 record.add_self(layer, image, p, self.points)
             else:
-                record.add_words(layer, image, p, keep=self)
+                record.add_words(layer, image, p, keep=self.keep)
 
     def _rows(self, layer: Layer, record: Record) -> Tensor | None:
         """Which patches' views are kept: None for all, indices for the points asked for."""
@@ -303,6 +328,40 @@ class Capture:
                 [int(y * rows) * columns + int(x * columns) for x, y in self.points]
             )
         return None if rows * columns <= _STEP_RESOLUTION**2 else torch.empty(0, dtype=torch.long)
+
+    # -- concepts ----------------------------------------------------------------------------------------------------
+
+    def _encoded_concepts(self) -> list[Tensor]:
+        """Encodings `(n, D)` of the pieces of each concept, by the pipeline's own encoder, before the run."""
+        if self.sought is None:
+            return []
+        with lock_of(self.pipe), listening(self.pipe, family_of(self.pipe)) as self._heard:
+            made = encoded(self.pipe, self.sought)
+            places = {
+                text: [p for w in self._prompt(text, embeds.shape[1]).words for p in w.positions]
+                for text, embeds in made.items()
+            }
+        for text in (text for text, at in places.items() if not at):
+            raise CannotCapture(
+                f"{text!r} was not found in what the text encoder of {type(self.pipe).__name__} read; try another word."
+            )
+        return [made[word.text][0, places[word.text]] for word in self.sought.words]
+
+    @torch.no_grad()
+    def _taken(self, layer: Layer, _module: Any, args: tuple[Any, ...]) -> None:
+        """Compare what each patch took from the prompt with what each concept would have given."""
+        if not self._active:
+            return
+        record, taken = self.records[-1], args[0]  # (B, P, heads · d)
+        level = level_of(record.latents, taken.shape[1]) if layer.kind == "joint" else layer.level
+        if record.beside is None or level is None:
+            return
+        if layer.name not in record.values:
+            record.values[layer.name] = values_of(self.pipe, layer.module, self._pieces)
+        keep = replace(self.keep, heads=False)  # an angle is one of all heads together
+        for image in range(record.count):
+            alike = likeness(taken[record.row(image)], record.values[layer.name])
+            record.beside.add_words(replace(layer, level=level), image, alike[None], keep=keep)
 
     # -- joint attention ---------------------------------------------------------------------------------------------
 
@@ -344,7 +403,7 @@ class Capture:
                 ],
                 1,
             )
-            record.add_words(here, image, looked, keep=self)
+            record.add_words(here, image, looked, keep=self.keep)
             if found.joint:
                 words = slice(
                     found.text.start, min(found.text.start + record.used, found.text.stop)
@@ -369,6 +428,14 @@ class Capture:
     def maps(self) -> AttentionMaps:
         """The maps of the first picture of the last call."""
         return self._made()[-1].maps()[0]
+
+    @property
+    def concepts(self) -> AttentionMaps:
+        """Where the first picture of the last call shows each concept: ``capture.concepts["dragon"]`` is `(H, W)`.
+
+        See `AttentionMaps.concepts`, which every picture's maps have.
+        """
+        return self.maps.concepts
 
     def _made(self) -> list[Record]:
         if not self.records:
@@ -415,15 +482,16 @@ class Capture:
                     kept = rows * columns
                 total += kept * rows * columns * 4
                 continue
-            small = math.prod(reduced(rows, columns, self.resolution))
-            total += small * tokens * 4
+            small = math.prod(reduced(rows, columns, self.keep.resolution))
+            sought = len(self.sought.words) if self.sought is not None else 0
+            total += small * (tokens + sought) * 4
             if layer.kind == "joint":
                 total += rows * columns * tokens * 4
-            if self.heads:
+            if self.keep.heads:
                 total += small * tokens * 4 * layer.heads
-            groups[layer.group] = small
-        if self.steps:
-            total += sum(groups.values()) * tokens * 2 * steps
+            groups[layer.group] = small * (tokens + sought)
+        if self.keep.steps:
+            total += sum(groups.values()) * 2 * steps
         return count * total
 
 

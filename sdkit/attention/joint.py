@@ -15,7 +15,7 @@ import torch
 
 from .layers import grid_at
 
-__all__ = ["Standing", "Words", "standing", "words_of"]
+__all__ = ["Standing", "Words", "level_of", "standing", "words_of"]
 
 _NAMES = ("encoder_hidden_states", "cap_feats", "text_bth")
 _MASKS = ("encoder_attention_mask", "encoder_hidden_states_mask")
@@ -100,6 +100,11 @@ def standing(
                 )
             return Standing(slice(0, patches), slice(filled, filled + length), level, joint=True)
     return None
+
+
+def level_of(latents: tuple[int, int], patches: int) -> int | None:
+    """How often a grid of latent pixels is halved to have this many patches; None if it never has."""
+    return next((n for n in _LEVELS if math.prod(grid_at(*latents, n)) == patches), None)
 
 
 def _up(count: int, stride: int) -> int:

@@ -1,20 +1,23 @@
-"""What attention maps are made of: one layer's arrays, and how a word is read out of them."""
+"""What attention maps are made of: one layer's arrays, how a word is read out of them, and what was sought besides words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from sdkit.errors import InvalidSettings
+from sdkit.pipelines.tokens import Prompt, Word
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float32]
 
-__all__ = ["LayerMaps", "pick", "stretched"]
+__all__ = ["Concepts", "LayerMaps", "pick", "stretched"]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,34 @@ class LayerMaps:
     heads: Floats | None = None
     back: Floats | None = None
     patches: Floats | None = None
+
+
+@dataclass(frozen=True)
+class Concepts(Prompt):
+    """What was looked for besides the prompt, in place of one: each concept is one word at one position."""
+
+    @classmethod
+    def of(cls, names: Sequence[str]) -> Concepts:
+        """The concepts of these names, in order."""
+        words = tuple(Word(name, (n,), (name,)) for n, name in enumerate(names))
+        return cls(", ".join(names), words, len(words), (), ())
+
+    def find(self, words: str, occurrence: int | None = None) -> tuple[tuple[Word, ...], ...]:
+        """The concept of this name, in any case.
+
+        Raises
+        ------
+        InvalidSettings
+            If it was not among those that were looked for.
+        """
+        found = tuple((w,) for w in self.words if w.text.casefold() == words.casefold())
+        if not found or occurrence not in (None, 0, -1):
+            known = ", ".join(w.text for w in self.words)
+            raise InvalidSettings(
+                f"{words!r} was not looked for while the picture was made; the concepts are {known}: "
+                "name others before the run, with concepts=[…]."
+            )
+        return found
 
 
 def pick(maps: NDArray[Any] | None, positions: Iterable[tuple[int, ...]]) -> Floats:

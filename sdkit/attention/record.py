@@ -7,6 +7,7 @@ uses (what the rest took is one minus their sum). They become NumPy arrays when 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,9 +23,18 @@ if TYPE_CHECKING:
     from sdkit.pipelines.calls import Call
     from sdkit.pipelines.tokens import Prompt
 
-    from .capture import Capture
+    from .parts import Concepts
 
-__all__ = ["Record"]
+__all__ = ["Keep", "Record"]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What of a run is kept: steps apart, heads apart, and the longest side of maps in patches (None: each layer's own)."""
+
+    steps: bool = False
+    heads: bool = False
+    resolution: int | None = None
 
 
 class Record:
@@ -39,6 +49,7 @@ class Record:
         scale: int,
         part: int = 0,
         lengths: tuple[int, ...] = (),
+        concepts: Concepts | None = None,
     ) -> None:
         self.call, self.prompts, self.latents, self.scale = call, prompts, latents, scale
         self.part, self.lengths = part, lengths
@@ -53,6 +64,11 @@ class Record:
         self.points: tuple[tuple[float, float], ...] = ()
         self.steps: dict[str, list[list[Tensor]]] = {}  # group → picture → step
         self._members: dict[str, int] = {}  # layers of a group seen in this step
+        # what was looked for besides the prompt is kept like words of another one
+        self.beside: Record | None = None
+        self.values: dict[str, Tensor] = {}  # layer → what it takes from each concept
+        if concepts is not None:
+            self.beside = Record(call, [concepts] * self.count, latents, scale=scale, part=part)
 
     def row(self, image: int) -> int:
         """Where a picture stands in the network's batch, in the part with the words."""
@@ -64,6 +80,8 @@ class Record:
             return False
         self.timesteps.append(timestep)
         self._members.clear()
+        if self.beside is not None:
+            self.beside.begin_step(timestep)
         return True
 
     def _grid(self, layer: Layer, patches: int) -> tuple[int, int]:
@@ -75,7 +93,7 @@ class Record:
             )
         return rows, columns
 
-    def add_words(self, layer: Layer, image: int, p: Tensor, *, keep: Capture) -> None:
+    def add_words(self, layer: Layer, image: int, p: Tensor, *, keep: Keep) -> None:
         """Add one layer's probabilities `(heads, patches, tokens)` of one picture."""
         name, p = layer.name, p[..., : self.used]
         if name not in self.layers:
@@ -91,7 +109,7 @@ class Record:
         if keep.steps:
             self._add_step(layer, image, mean)
 
-    def _open(self, layer: Layer, p: Tensor, keep: Capture) -> None:
+    def _open(self, layer: Layer, p: Tensor, keep: Keep) -> None:
         rows, columns = self._grid(layer, p.shape[1])
         kept = reduced(rows, columns, keep.resolution)
         self.layers[layer.name], self.grids[layer.name] = layer, kept
@@ -150,11 +168,12 @@ class Record:
         kept = (self.means, self.heads, self.back, self.patches)
         tensors = [t for table in kept for pictures in table.values() for t in pictures]
         tensors += [t for pictures in self.steps.values() for series in pictures for t in series]
-        return sum(t.nbytes for t in tensors)
+        return sum(t.nbytes for t in tensors) + (self.beside.bytes if self.beside else 0)
 
     def maps(self) -> list[AttentionMaps]:
         """One `AttentionMaps` for each picture."""
         size = (self.latents[1] * self.scale, self.latents[0] * self.scale)
+        beside = self.beside.maps() if self.beside is not None else [None] * self.count
         return [
             AttentionMaps(
                 prompt,
@@ -166,6 +185,7 @@ class Record:
                     for group, pictures in self.steps.items()
                 },
                 points=self.points,
+                beside=beside[i],
             )
             for i, prompt in enumerate(self.prompts)
         ]

@@ -19,7 +19,7 @@ from .identity import model_name
 if TYPE_CHECKING:
     from sdkit.settings import Settings
 
-__all__ = ["cautions"]
+__all__ = ["cautions", "cautions_of"]
 
 _LONGEST = 10_000  # tokens; a larger limit stands for none
 # what other programs read in a prompt, and what to do here instead
@@ -81,14 +81,15 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
     notes = [
         note
         for text in dict.fromkeys(s.prompt for s in pictures)
-        for note in _of_one(pipe, text, "prompt")
+        for note in cautions_of(pipe, text, "prompt")
     ]
     for text in dict.fromkeys(s.negative_prompt for s in acting):
-        notes += _of_one(pipe, text, "negative prompt")
+        notes += cautions_of(pipe, text, "negative prompt")
     return [*notes, *_without_effect(family, pictures)]
 
 
-def _of_one(pipe: Any, text: str, name: str) -> list[str]:
+def cautions_of(pipe: Any, text: str, name: str) -> list[str]:
+    """One sentence for each thing in one text, called `name` in it, that the model will not follow to the letter."""
     notes = []
     unknown = pocket.unknown_words(text) if model_name(pipe) == "pocket" else {}
     if unknown:

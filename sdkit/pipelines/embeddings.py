@@ -19,7 +19,7 @@ import torch
 from .families import family_of
 from .placement import offloaded
 
-__all__ = ["Texts", "encode", "encodings"]
+__all__ = ["Texts", "encode", "encodings", "shown_to_layers"]
 
 _KEEP = 64  # encodings a pipeline; 77×768 values in half precision are 0.12 MB each
 _remembered: WeakKeyDictionary[Any, OrderedDict[tuple[Any, ...], dict[str, torch.Tensor]]] = (
@@ -215,3 +215,13 @@ def _of_one_length(texts: Texts) -> Texts:
 def _padded(tensor: torch.Tensor, length: int) -> torch.Tensor:
     missing = length - tensor.shape[1]
     return torch.cat([tensor, tensor.new_zeros(len(tensor), missing, *tensor.shape[2:])], 1)
+
+
+def shown_to_layers(network: Any, embeds: torch.Tensor) -> torch.Tensor:
+    """What a network's attention layers are given of encodings `(B, T, D)`: some project them first, `(B, T, D')`."""
+    before = ["caption_projection", "caption_norm"]
+    if getattr(network.config, "encoder_hid_dim_type", None) == "text_proj":
+        before = ["encoder_hid_proj"]
+    for part in (getattr(network, name, None) for name in before):
+        embeds = embeds if part is None else part(embeds)
+    return embeds
