@@ -7,6 +7,7 @@ the page as text. A content security policy forbids every connection, so that th
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -33,6 +34,7 @@ _HERE: Final = Path(__file__).parent
 _STATIC: Final = _HERE.parent / "static"
 _IMPORT: Final = re.compile(r"^import .*;\n", re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export ", re.MULTILINE)
+_SHIPPED: Final = ("pocket", "pocket-turbo")  # which know the words that sdkit knows of
 _PANEL: Final = ("kit.js", "tokenizer.js", "live.js")
 _WORKER: Final = ("noise.js", "solver.js", "worker.js")
 _PAGE: Final = """<!doctype html>
@@ -94,12 +96,13 @@ def _page(pipe: Any, settings: Settings) -> str:
     name = model_name(pipe)
     panel = script(*_PANEL)
     digest = base64.b64encode(hashlib.sha256(panel.encode()).digest()).decode("ascii")
-    parts = {kind: build.packed_assembly() for kind, build in BUILDS.items()}
-    parts |= {f"{kind}-script": _scripts(build.plain_script) for kind, build in BUILDS.items()}
+    parts = {f"{kind}-script": _scripts(build.plain_script) for kind, build in BUILDS.items()}
     parts |= graphs(pipe)
+    packed = {kind: gzip.compress(data, mtime=0) for kind, data in parts.items()}
+    packed |= {kind: build.packed_assembly() for kind, build in BUILDS.items()}
     told = {**facts(pipe), "name": name, "first": _first(pipe, settings)}
-    told["vocabulary"] = list(pocket.vocabulary()) if name == "pocket" else None
-    texts = [_part(kind, base64.b64encode(data).decode("ascii")) for kind, data in parts.items()]
+    told["vocabulary"] = list(pocket.vocabulary()) if name in _SHIPPED else None
+    texts = [_part(kind, base64.b64encode(data).decode("ascii")) for kind, data in packed.items()]
     css = "".join(f.read_text(encoding="utf-8") for f in (_STATIC / "kit.css", _HERE / "live.css"))
     return _PAGE.format(
         hash=f"sha256-{digest}",
