@@ -1,10 +1,13 @@
 // The panel of a page with the model inside: every control changes one value, and the picture follows.
-import { button, h, panel, settled, slider, throttled } from "./kit.js";
+import { button, enlarge, h, panel, settled, slider, throttled } from "./kit.js";
 import { Tokenizer, wordsOf } from "./tokenizer.js";
 
 // black, violet, orange, pale yellow: as in Python's overlay, even in lightness
 const GLOW = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
 const MANY = 2 ** 31;
+const LARGE = 512; // pixels of a canvas across, whatever it shows: what the page stretches itself shows its grid
+const SMALL = 112;
+const PATIENCE = 700; // milliseconds: a picture that takes less is finished before the next one of a drag
 const NETWORKS = ["words", "denoiser", "decoder"];
 
 /** Take a part out of the page: text, and the text's memory is given back. */
@@ -39,26 +42,27 @@ async function graphics() {
   }
 }
 
-/** Pixels (H, W, 3) on a canvas of their own size. */
-function paint(canvas, levels, rows, columns) {
+/** Levels (H, W, 3) as pixels. */
+function pixelsOf(levels, rows, columns) {
   const image = new ImageData(columns, rows);
   for (let n = 0; n < rows * columns; n++) {
     image.data.set(levels.subarray(3 * n, 3 * n + 3), 4 * n);
     image.data[4 * n + 3] = 255;
   }
-  Object.assign(canvas, { width: columns, height: rows });
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  return image;
 }
 
+const paint = (canvas, levels, rows, columns, width = LARGE) => enlarge(canvas, pixelsOf(levels, rows, columns), width);
+
 /** A map with values in 0 to 1 as light. */
-function paintGlow(canvas, map, rows, columns) {
+function paintGlow(canvas, map, rows, columns, width) {
   const levels = new Uint8ClampedArray(3 * map.length);
   map.forEach((value, n) => {
     const place = Math.min(Math.max(value, 0), 1) * (GLOW.length - 1);
     const below = Math.min(Math.floor(place), GLOW.length - 2);
     for (let c = 0; c < 3; c++) levels[3 * n + c] = GLOW[below][c] + (place - below) * (GLOW[below + 1][c] - GLOW[below][c]);
   });
-  paint(canvas, levels, rows, columns);
+  paint(canvas, levels, rows, columns, width);
 }
 
 function start(root, facts) {
@@ -67,7 +71,12 @@ function start(root, facts) {
   const vocabulary = facts.vocabulary && new Set(facts.vocabulary);
   const values = { ...first };
   let worker = null;
+  let asked = null; // the values of the newest request
   let number = 0; // of the newest request
+  let busy = false;
+  let waiting = false; // another request is to follow the one on the way
+  let lasts = Infinity; // milliseconds of the last picture
+  let where = "";
   let shown = null; // what is on show: the last picture with its attention
   let chosen = null; // the word whose attention lies over the picture
 
@@ -109,19 +118,26 @@ function start(root, facts) {
   function setWords(name, value) { values[name] = value; read(); askLater(); }
 
   function read() {
-    const words = wordsOf(tokenizer, values.prompt, vocabulary);
+    const text = values.prompt.normalize("NFC"); // as it is read
+    const words = wordsOf(tokenizer, text, vocabulary);
     const used = tokenizer.pieces(values.prompt).length;
     const limit = tokenizer.length - 2;
-    const parts = words.flatMap(({ text, known, cut }) => {
+    let place = 0;
+    const parts = words.flatMap(({ text: word, index, known, cut }) => {
       const kind = cut ? "cut" : "unknown";
       const hint = cut ? "behind the end of what the model reads" : `${facts.name} has never seen it`;
-      return [h("span", cut || !known ? { class: `sd-word sd-${kind}`, title: hint } : { class: "sd-word" }, text), " "];
+      const space = text.slice(place, index);
+      place = index + word.length;
+      return [space, h("span", cut || !known ? { class: `sd-word sd-${kind}`, title: hint } : { class: "sd-word" }, word)];
     });
     reading.replaceChildren(...parts, h("span", { class: used > limit ? "sd-count sd-over" : "sd-count" }, `${used} of ${limit} tokens`));
   }
 
+  /** Ask for a picture; one on the way is finished first if it is quick, else the new request outdates it. */
   function ask() {
-    if (!worker) return;
+    waiting = busy && lasts < PATIENCE;
+    if (!worker || waiting) return;
+    busy = true;
     number += 1;
     worker.postMessage({
       kind: "make",
@@ -132,15 +148,19 @@ function start(root, facts) {
       steps: values.steps,
       guidance: values.guidance_scale,
     });
-    asked.set(number, { ...values });
-    for (const old of asked.keys()) if (old < number - 8) asked.delete(old);
+    asked = { ...values };
   }
 
-  const asked = new Map();
+  function ended() {
+    busy = false;
+    bar.value = 0;
+    if (waiting) ask();
+  }
+
   const heard = {
-    open({ place, time }) {
-      const where = place === "graphics" ? "graphics card (WebGPU)" : "processor (WebAssembly, one thread)";
-      engine.textContent = `${facts.name} computes in this page, on the ${where}: ${time.toFixed(0)} ms an evaluation. Nothing is sent anywhere.`;
+    open({ place }) {
+      where = place === "graphics" ? "graphics card (WebGPU)" : "processor (WebAssembly, one thread)";
+      engine.textContent = `This page computes by itself, on the ${where}. Nothing is sent anywhere.`;
       ask();
     },
     step({ step, steps: total, preview }) {
@@ -152,20 +172,22 @@ function start(root, facts) {
       paint(picture, preview, rows, columns);
     },
     picture({ number: made, pixels, looked, seconds }) {
-      shown = { ...asked.get(made), pixels, looked };
-      bar.value = 0;
+      lasts = 1000 * seconds;
+      shown = { ...asked, pixels, looked, seconds };
       message.textContent = "";
       frame.classList.remove("sd-rough");
       paint(picture, pixels, side, side);
       picture.setAttribute("aria-label", shown.prompt || "a picture of no words");
-      status.textContent = `seed ${shown.seed}, ${shown.steps} steps, guidance ${shown.guidance_scale.toFixed(1)}, ${seconds.toFixed(2)} s`;
-      strip.replaceChildren();
+      status.textContent = caption();
+      engine.textContent = `This page computes by itself, on the ${where}: ${(lasts / shown.steps).toFixed(0)} ms a step. Nothing is sent anywhere.`;
+      for (const item of [...strip.children].slice(shown.steps)) item.remove();
       showLooks();
       root.dataset.made = made;
+      ended();
     },
     guess({ step, moment, pixels }) {
       const canvas = h("canvas", { "aria-hidden": "true" });
-      paint(canvas, pixels, side, side);
+      paint(canvas, pixels, side, side, SMALL);
       const told = `step ${step} of ${shown.steps}, moment ${moment}: the picture that the model has in mind`;
       const open = h("button", { type: "button", class: "sd-thumb", title: told, "aria-label": told, "aria-pressed": "false" }, canvas);
       open.addEventListener("focus", () => glance(open, pixels, told));
@@ -173,10 +195,13 @@ function start(root, facts) {
       open.addEventListener("click", () => glance(open, pixels, told));
       open.addEventListener("blur", back);
       open.addEventListener("pointerleave", () => { if (document.activeElement !== open) back(); });
-      strip.append(h("li", {}, open));
+      const item = h("li", {}, open);
+      if (strip.children[step - 1]) strip.children[step - 1].replaceWith(item);
+      else strip.append(item);
+      root.dataset.steps = step;
     },
     failed({ reason }) {
-      bar.value = 0;
+      ended();
       message.textContent = `That did not work: ${reason}`;
     },
   };
@@ -192,21 +217,25 @@ function start(root, facts) {
   function back() {
     for (const other of strip.querySelectorAll("button")) other.setAttribute("aria-pressed", "false");
     paint(picture, shown.pixels, side, side);
-    status.textContent = `seed ${shown.seed}, ${shown.steps} steps, guidance ${shown.guidance_scale.toFixed(1)}`;
+    status.textContent = caption();
     glow();
+  }
+
+  function caption() {
+    return `seed ${shown.seed}, ${shown.steps} steps, guidance ${shown.guidance_scale.toFixed(1)}, ${shown.seconds.toFixed(2)} s`;
   }
 
   /** Under each word the light that fell on it, all on one scale, so that words can be compared. */
   function showLooks() {
     const length = tokenizer.length;
-    const words = wordsOf(tokenizer, shown.prompt).filter(({ spoken, at }) => spoken && at.length);
+    const words = wordsOf(tokenizer, shown.prompt.normalize("NFC")).filter(({ spoken, at }) => spoken && at.length);
     const maps = words.map(({ at }) => Float32Array.from({ length: patches[0] * patches[1] }, (_, patch) => at.reduce((sum, n) => sum + shown.looked[patch * length + n], 0)));
     const most = Math.max(1e-6, ...maps.map((map) => Math.max(...map)));
     if (chosen !== null && chosen >= words.length) chosen = null;
     shown.maps = maps.map((map) => map.map((value) => value / most));
     looks.replaceChildren(...words.map(({ text }, n) => {
       const canvas = h("canvas", { "aria-hidden": "true" });
-      paintGlow(canvas, shown.maps[n], ...patches);
+      paintGlow(canvas, shown.maps[n], ...patches, SMALL);
       const open = h("button", { type: "button", class: "sd-look-word", title: `where the picture looked at “${text}”`, "aria-pressed": chosen === n }, h("span", { class: "sd-text" }, text), canvas);
       open.addEventListener("click", () => { chosen = chosen === n ? null : n; glow(); });
       open.addEventListener("pointerenter", () => glow(n));
@@ -226,7 +255,9 @@ function start(root, facts) {
 
   function download() {
     if (!shown) return;
-    picture.toBlob((blob) => {
+    const canvas = h("canvas", { width: side, height: side });
+    canvas.getContext("2d").putImageData(pixelsOf(shown.pixels, side, side), 0, 0);
+    canvas.toBlob((blob) => {
       const link = h("a", { href: URL.createObjectURL(blob), download: `${shown.prompt.replace(/[^\p{L}\p{N}]+/gu, "_").slice(0, 60) || "picture"}_${shown.seed}.png` });
       link.click();
       URL.revokeObjectURL(link.href);

@@ -65,17 +65,29 @@ export class Tokenizer {
   }
 }
 
-/** The words of a prompt, `{text, at, known}`: `at` are the places of their pieces in what the encoder reads. */
+/**
+ * The words of a prompt, `{text, index, at, spoken, known, cut}`: `at` are the places of their pieces in what the encoder
+ * reads. Letters, digits and endings such as 's that touch make one word.
+ */
 export function wordsOf(tokenizer, prompt, vocabulary = null) {
   const words = [];
   let place = 1; // 0 marks the start
-  for (const [text] of prompt.matchAll(/[\p{L}\p{M}]+|\p{N}+|[^\p{White_Space}\p{L}\p{M}\p{N}]+/gu)) {
+  for (const { 0: text, index } of prompt.matchAll(new RegExp(CLIP, "giu"))) {
     const count = tokenizer.pieces(text).length;
-    const at = Array.from({ length: count }, (_, n) => place + n).filter((n) => n < tokenizer.length - 1);
+    const at = Array.from({ length: count }, (_, n) => place + n);
     const spoken = /[\p{L}\p{N}]/u.test(text);
-    const known = !vocabulary || !/^\p{L}/u.test(text) || vocabulary.has(text.toLowerCase());
-    words.push({ text, at, spoken, known, cut: count > 0 && at.length === 0 });
+    const last = words.at(-1);
     place += count;
+    if (spoken && last?.spoken && last.index + last.text.length === index) {
+      last.text += text;
+      last.at.push(...at);
+    } else {
+      words.push({ text, index, at, spoken });
+    }
   }
-  return words;
+  return words.map((word) => {
+    const at = word.at.filter((n) => n < tokenizer.length - 1);
+    const letters = word.text.toLowerCase().match(/\p{L}+/gu) ?? [];
+    return { ...word, at, known: !vocabulary || letters.every((text) => vocabulary.has(text)), cut: at.length < word.at.length };
+  });
 }
