@@ -1,4 +1,4 @@
-"""The shell commands: `sdkit generate`, `sdkit info`, `sdkit lab`.
+"""The shell commands: `sdkit generate`, `sdkit page`, `sdkit info`, `sdkit lab`.
 
 Options are checked, and a line says what happens, before the slow imports begin.
 """
@@ -87,6 +87,19 @@ def _parser() -> argparse.ArgumentParser:
         help="auto, full, low or a size such as 8GB: what may lie on the device",
     )
     make.set_defaults(run=_generate)
+    page = commands.add_parser(
+        "page",
+        help="write a web page with the model inside",
+        description="Write one HTML file that makes pictures in any browser, without Python and without a network.",
+    )
+    page.add_argument("output", type=path_of, help="a name ending in .html")
+    page.add_argument(
+        "--model",
+        help="Pocket, or a folder with a model like it (default: pocket-turbo where it is installed, else pocket)",
+    )
+    page.add_argument("--prompt", default="a red car on a beach, watercolor", metavar="WORDS")
+    page.add_argument("--seed", type=int, default=0)
+    page.set_defaults(run=_page)
     commands.add_parser(
         "info", help="device, memory, versions, models on this machine"
     ).set_defaults(run=_info)
@@ -152,6 +165,23 @@ def _generate(options: argparse.Namespace) -> int:
     saved = result.save(target, scale=options.scale)
     for path in saved if isinstance(saved, list) else [saved]:
         say(path)
+    return 0
+
+
+def _page(options: argparse.Namespace) -> int:
+    from . import pocket
+
+    settings = Settings(prompt=options.prompt, seed=options.seed)
+    shipped = getattr(pocket, "FOLDERS", ())
+    name = options.model or ("pocket-turbo" if "pocket-turbo" in shipped else "pocket")
+    _say(f"Loading {name} …")
+    from .models.load import load
+    from .widgets.page import write
+
+    with redirect_stdout(sys.stderr):
+        pipe = load(name, device="cpu")
+    _say("Writing the page …")
+    say(write(pipe, options.output, settings))
     return 0
 
 

@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from .schedulers import own_scheduler
 
-__all__ = ["condition"]
+__all__ = ["condition", "condition_of"]
 
 _SAMPLED: Final = 32  # values of a tensor
 _SWITCHES: Final = frozenset(
@@ -66,10 +66,19 @@ def condition(pipe: Any) -> int:
                 state += _look(module, samples)
         elif "tokenizer" in name and part is not None:
             state.append(len(part))  # grows with textual inversion
-    state += [
-        torch.cat(some).cpu().numpy().tobytes() for some in samples.values()
-    ]  # each device is waited for once
-    return hash(tuple(state))
+    return hash((*state, *_read(samples)))
+
+
+def condition_of(network: nn.Module) -> int:
+    """The same of one network, and nothing but its weights and adapters."""
+    samples: dict[torch.device, list[torch.Tensor]] = {}
+    state = [seen for module in network.modules() for seen in _look(module, samples)]
+    return hash((*state, *_read(samples)))
+
+
+def _read(samples: dict[torch.device, list[torch.Tensor]]) -> list[bytes]:
+    """The values of the samples; each device is waited for once."""
+    return [torch.cat(some).cpu().numpy().tobytes() for some in samples.values()]
 
 
 def _look(module: nn.Module, samples: dict[torch.device, list[torch.Tensor]]) -> Iterator[Any]:

@@ -6,6 +6,7 @@ The one decision: the panel is a view of `Settings`. Every control changes one f
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from sdkit import pocket
 from sdkit.errors import InvalidSettings
 from sdkit.models.identity import model_name
 from sdkit.pictures.card import caption
+from sdkit.pipelines.run import lock_of
 from sdkit.pipelines.tokens import Word, read_prompt
 from sdkit.settings import Settings
 
 from .explorer import module
+from .page import write
 from .studio import MEMORY, Asked, Studio, complete, limits, shown, thumbnail
 
 if TYPE_CHECKING:
@@ -144,6 +147,31 @@ class PromptExplorer(Studio):
     def still(self) -> tuple[Image.Image, Settings] | None:
         """Return the picture on show and its settings."""
         return None if self.result is None else (self.result.image, self.result.settings)
+
+    def to_html(self, path: str | os.PathLike[str]) -> Path:
+        """Write one HTML file with the model inside, which makes pictures in any browser, without Python or a network.
+
+        Parameters
+        ----------
+        path
+            File name ending in ``.html``; an existing file is replaced.
+
+        Returns
+        -------
+        pathlib.Path
+            What was written: for Pocket some 43 MB, which begin with the settings of this panel.
+
+        Raises
+        ------
+        CannotSave
+            For another suffix, a missing folder or a full disk; nothing half-written stays.
+        InvalidSettings
+            For pipelines that are not built as Pocket is, or are too large for a page.
+        MissingExtra
+            If `onnx` (extra ``fast``) or the npm package `onnxruntime-web` is missing and cannot be fetched.
+        """
+        with lock_of(self.pipe):  # the panel's worker may be computing with it
+            return write(self.pipe, path, self.settings)
 
     def __repr__(self) -> str:
         """Name the panel and its prompt."""

@@ -75,7 +75,9 @@ def _blocks(pipe: Any) -> list[nn.Module]:
     plain = [
         p
         for p in parts
-        if getattr(p, "_compiled_call_impl", None) is None and not hasattr(p, "_orig_mod")
+        if getattr(p, "_compiled_call_impl", None) is None
+        and not hasattr(p, "_orig_mod")
+        and not hasattr(getattr(p, "forward", None), "graph")
     ]
     lists = [
         module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)

@@ -1,0 +1,216 @@
+"""A page with the model inside: its script against Python, and what it refuses."""
+
+import json
+import random
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
+
+import sdkit
+from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.pipelines.tokens import read_prompt
+from sdkit.widgets.page import networks, runtime, script, write
+
+
+def node(names, code, **given):
+    """What a piece of script prints as JSON, run in Node behind modules of the page."""
+    program = shutil.which("node")
+    assert program, "The page's script is tested in Node: apt-get install nodejs"
+    text = f"{script(*names)}\nconst given = {json.dumps(given)};\nconsole.log(JSON.stringify((() => {{ {code} }})()));"
+    done = subprocess.run(
+        [program, "-"], input=text, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def prompts(count):
+    """Sentences as people type them, and strings of anything."""
+    chance = random.Random(0)
+    known = sdkit.pocket.vocabulary()
+    odd = [
+        "don't",
+        "it's",
+        "'s",
+        "İstanbul",
+        "ΟΔΟΣ",
+        "naïve",
+        "e\u0301",
+        "ﬁ",
+        "日本語",
+        "🦊🦊",
+        "x²",
+        "½",
+        "１２",
+        "42",
+        "3d",
+    ]
+    odd += [
+        "<|endoftext|>",
+        "<|startoftext|>",
+        "<|ENDOFTEXT|>",
+        "<|",
+        "!!'s",
+        "a_b",
+        "\u00a0",
+        "\u3000",
+        "\ufeff",
+        "\u0085",
+    ]
+    odd += ["\t", "\n", "--", "(red:1.3)", "ǅ", "ß", "ẞ", "नमस्ते", "مرحبا", "👩‍🚀", "…", "\u200b", "ok'", "'ll", "''"]  # fmt: skip
+    made = []
+    for n in range(count):
+        source = known if n % 3 == 0 else (*known[::5], *odd * 3)
+        words = [chance.choice(source) for _ in range(chance.randint(0, 14))]
+        if n % 5 == 4:
+            words += ["".join(chr(chance.randint(33, 0x24FF)) for _ in range(8))]
+        made.append(chance.choice([" ", " ", ", ", ""]).join(words))
+    return made
+
+
+def test_words_are_read_as_python_reads_them(pocket):
+    texts = prompts(500)
+    told = networks.facts(pocket)["tokenizer"]
+    code = (
+        "const t = new Tokenizer(given.told); return given.texts.map((text) => t.read(text).ids);"
+    )
+    found = node(["tokenizer.js"], code, told=told, texts=texts)
+    limit = pocket.tokenizer.model_max_length
+    wanted = [
+        pocket.tokenizer(t, padding="max_length", truncation=True, max_length=limit).input_ids
+        for t in texts
+    ]
+    assert [t for t, a, b in zip(texts, found, wanted, strict=True) if a != b] == []
+
+
+def test_words_stand_where_python_finds_them(pocket):
+    text = "two naïve foxes, 42 cats don't sleep!! and a 3d dog's bed" + " sleep" * 30
+    told = networks.facts(pocket)["tokenizer"]
+    code = """const t = new Tokenizer(given.told);
+    return wordsOf(t, given.text, new Set(["foxes", "and"])).filter(({ spoken }) => spoken);"""
+    found = node(["tokenizer.js"], code, told=told, text=text)
+    read = [w for w in read_prompt(pocket.tokenizer, text).words if w.spoken]
+    assert [w["text"] for w in found] == [w.text for w in read]
+    whole = [w for w in found if not w["cut"]]
+    assert [w["at"] for w in whole] == [list(w.positions) for w in read[: len(whole)]]
+    assert {w["text"] for w in found if w["known"]} == {"foxes", "and", "42"}
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31 + 5, 2**40 + 3])
+@pytest.mark.parametrize("size", [16, 1024, 1037])
+def test_noise_is_torchs_own(seed, size):
+    found = node(["noise.js"], "return [...randn(given.size, given.seed)];", size=size, seed=seed)
+    wanted = torch.randn(size, generator=torch.Generator().manual_seed(seed)).numpy()
+    assert np.abs(np.float32(found) - wanted).max() < 2e-6
+
+
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+def test_the_solver_is_diffusers_own(pocket, prediction):
+    scheduler = DDIMScheduler.from_config(
+        pocket.scheduler.config,
+        prediction_type=prediction,
+        rescale_betas_zero_snr=prediction == "v_prediction",
+    )
+    chance = np.random.default_rng(0)
+    code = """return given.runs.map(({ steps, start, said }) => {
+      let latents = Float32Array.from(start);
+      return timesteps(given.schedule, steps).map((moment) => {
+        latents = step(given.schedule, latents, Float32Array.from(said), moment, steps).latents;
+        return [moment, [...latents]];
+      });
+    });"""
+    runs = [
+        {"steps": n, "start": chance.normal(size=20).tolist(), "said": chance.normal(size=20).tolist()}
+        for n in (1, 2, 3, 4, 7, 20, 33)
+    ]  # fmt: skip
+    schedule = {
+        "alphas_cumprod": scheduler.alphas_cumprod.tolist(),
+        "final_alpha": float(scheduler.final_alpha_cumprod),
+        "prediction": prediction,
+    }
+    found = node(["solver.js"], code, runs=runs, schedule=schedule)
+    for run, steps in zip(runs, found, strict=True):
+        scheduler.set_timesteps(run["steps"])
+        assert [moment for moment, _ in steps] == scheduler.timesteps.tolist()
+        latents, said = torch.tensor(run["start"]), torch.tensor(run["said"])
+        for moment, latent in steps:
+            latents = scheduler.step(said, moment, latents).prev_sample
+            assert np.allclose(latent, latents, rtol=1e-4, atol=1e-5)
+
+
+def test_the_graph_is_the_network_and_tells_its_attention(pocket):
+    import onnxruntime
+
+    graph = networks.graphs(pocket)["denoiser"]
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        words = pocket.encode_prompt("a red car on a beach", "cpu", 1, False)[0]
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
+    seen = {}
+
+    def look(unet, args, kwargs, out):
+        seen["prediction"] = out[0].numpy()
+
+    handle = pocket.unet.register_forward_hook(look, with_kwargs=True)
+    settings = {"seed": 7, "steps": 1, "guidance_scale": 1.0, "progress": False}
+    try:
+        with sdkit.capture_attention(pocket) as capture:
+            sdkit.generate(pocket, "a red car on a beach", **settings)
+    finally:
+        handle.remove()
+    moment = np.float32([pocket.scheduler.timesteps[0]])
+    inputs = {"latents": latents.numpy(), "moment": moment, "words": words.numpy()}
+    prediction, looked = session.run(None, inputs)
+    assert np.abs(prediction - seen["prediction"]).max() < 1e-5
+    (at,) = capture.maps.prompt.positions("car")
+    known = capture.maps.word("car", size=(16, 16))
+    assert np.abs(looked[:, at].reshape(16, 16) - known).max() < 1e-5
+
+
+def test_turbo_is_told_its_guidance(tiny):
+    from diffusers import UNet2DConditionModel
+
+    tiny.register_modules(
+        unet=UNet2DConditionModel.from_config({**tiny.unet.config, "time_cond_proj_dim": 16})
+    )
+    networks.check(tiny)
+    assert networks.facts(tiny)["embedded"]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(networks.graphs(tiny)["denoiser"])
+    latents, words = torch.randn(1, 4, 8, 8), torch.randn(1, 32, 128)[..., : tiny.unet.config.cross_attention_dim]  # fmt: skip
+    for guidance in (1.0, 6.5):
+        scale = tiny.get_guidance_scale_embedding(torch.tensor([guidance - 1]), embedding_dim=16)
+        with torch.no_grad():
+            wanted = tiny.unet(latents, 500, words, timestep_cond=scale).sample
+        given = {"latents": latents, "moment": torch.tensor([500.0]), "words": words}
+        arrays = {n: t.numpy() for n, t in given.items()} | {"guidance": np.float32([guidance])}
+        assert np.abs(session.run(None, arrays)[0] - wanted.numpy()).max() < 2e-3  # half precision
+
+
+def test_what_a_page_cannot_hold_is_one_sentence(tiny, tmp_path, monkeypatch):
+    with pytest.raises(CannotSave, match=r"must end in .html"):
+        write(tiny, tmp_path / "page.png")
+    monkeypatch.setattr(networks, "_MOST", 1000)
+    with pytest.raises(InvalidSettings, match="models of up to 0 million parameters"):
+        write(tiny, tmp_path / "page.html")
+    monkeypatch.undo()
+    monkeypatch.setenv("SDKIT_RUNTIME", str(tmp_path))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(MissingExtra, match=r"fetch it there with: npm pack onnxruntime-web@"):
+        write(tiny, tmp_path / "page.html")
+    tiny.scheduler = EulerDiscreteScheduler()
+    with pytest.raises(InvalidSettings, match="DDIM and trailing steps"):
+        write(tiny, tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_runtime_becomes_plain_script(tmp_path, monkeypatch):
+    text = b"const a=import.meta.url,b=2;export{a as env,b as default};\n//# map"
+    monkeypatch.setattr(runtime, "_member", lambda name: text)
+    code = f"const self = {{ location: {{ href: 'here' }} }}; {runtime.BUILDS['processor'].plain_script()} return [ort.env, ort.default];"
+    assert node([], code) == ["here", 2]
