@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sdkit import pocket
 from sdkit.memory.plan import Plan, draft
 from sdkit.pictures.legible import say
 from sdkit.pipelines.families import denoiser_of
@@ -18,7 +19,7 @@ from sdkit.pipelines.families import denoiser_of
 from .checkpoints import checker_of, unwanted
 from .finding import find
 from .hub import commit_of
-from .identity import Origin, is_pocket_path, model_name, place_of, remember
+from .identity import Origin, is_pocket_path, model_name, place_of, pocket_name, remember
 from .licences import licence_of, tell
 from .opening import fetched, load_file, load_folder, load_pocket, load_vae
 
@@ -50,7 +51,8 @@ def load(
     Parameters
     ----------
     name
-        None for Pocket, the model inside this package; or a hub id such as
+        None for Pocket, the model inside this package; ``"pocket-turbo"`` for the same with another UNet, which needs
+        4 steps of one evaluation each and takes guidance as an input; or a hub id such as
         ``"stable-diffusion-v1-5/stable-diffusion-v1-5"``, a diffusers folder, or a single ``.safetensors`` file.
     device
         ``"cuda"``, ``"mps"``, ``"cpu"``, ``"cuda:1"`` …; None takes the best one there is.
@@ -109,9 +111,8 @@ def load(
     if kind == "file":
         pipe = load_file(Path(source), precision, config, parts, safety_checker=safety_checker)
     elif is_pocket_path(source):
-        pipe = load_pocket(
-            Path(source), precision, checker_of(Path(source), safety_checker) | parts
-        )
+        checker = checker_of(Path(pocket.path()), safety_checker)
+        pipe = load_pocket(Path(source), precision, checker | parts)
     else:
         folder = Path(source) if kind == "folder" else fetched(source, revision, variant, without)
         pipe = load_folder(
@@ -132,7 +133,7 @@ def load(
     remember(
         pipe,
         Origin(
-            "pocket" if is_pocket_path(source) else place,
+            pocket_name(source) or place,
             revision,
             variant,
             None if vae is None else str(vae),

@@ -36,11 +36,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--steps",
         type=int,
-        default=4,
-        help="evaluations a picture; half as many go on from where a run in the same folder ended",
+        help="evaluations a picture (default: the preset's); half as many begin where a run in the same folder ended",
     )
     parser.add_argument(
-        "--samples", type=int, help="ways from noise to picture to learn from (default: the preset's)"
+        "--samples",
+        type=int,
+        help="ways from noise to picture to learn from (default: the preset's)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -51,19 +52,20 @@ def main(argv: list[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     preset, folder = PRESETS[options.preset], options.folder / options.preset
+    steps = options.steps or preset.turbo_steps
     teacher = StableDiffusionPipeline.from_pretrained(options.teacher, dtype=torch.float32)
     unet = train_turbo(
         preset,
         teacher,
         folder,
-        steps=options.steps,
+        steps=steps,
         total=options.samples,
         device=options.device,
         bfloat16=options.bfloat16 or preset.bfloat16,
         seed=options.seed,
     )
     facts = {"preset": preset.name, "objects": preset.objects, "side": preset.side}
-    defaults = {"steps": options.steps, "guidance_scale": preset.guidance_scale}
+    defaults = {"steps": steps, "guidance_scale": preset.guidance_scale}
     write_unet(unet.cpu(), teacher.unet.cpu(), facts | defaults, folder / "weights-turbo")
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -38,7 +37,10 @@ def open_unet(teacher: UNet2DConditionModel, folder: Path) -> UNet2DConditionMod
 
 
 def write_unet(
-    unet: UNet2DConditionModel, teacher: UNet2DConditionModel, facts: Mapping[str, Any], folder: Path
+    unet: UNet2DConditionModel,
+    teacher: UNet2DConditionModel,
+    facts: Mapping[str, Any],
+    folder: Path,
 ) -> None:
     """Write the difference of `unet` from its teacher, its configuration, and the card that sdkit reads."""
     before: Mapping[str, Tensor] = teacher.state_dict()

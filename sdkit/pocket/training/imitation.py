@@ -27,7 +27,10 @@ from .wording import wording
 
 __all__ = ["SCALES", "Imitation", "student_of", "train_turbo"]
 
-SCALES = (1.0, 8.0)  # of guidance: those of the slider; drawn around the default, where most pictures are made
+SCALES = (
+    1.0,
+    8.0,
+)  # of guidance: those of the slider; drawn around the default, where most pictures are made
 _INPUT = 64  # numbers that tell the student the guidance scale
 _SUBSTEPS = 2  # of the teacher for one step of the student: eight in all say what twenty say
 _WARM_UP = 20
@@ -36,7 +39,9 @@ _SAVE = 240  # seconds between checkpoints
 
 def student_of(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
     """A copy of the teacher with an input for the guidance scale, which says nothing at first."""
-    student = UNet2DConditionModel.from_config(dict(teacher.config) | {"time_cond_proj_dim": _INPUT})
+    student = UNet2DConditionModel.from_config(
+        dict(teacher.config) | {"time_cond_proj_dim": _INPUT}
+    )
     student.load_state_dict(teacher.state_dict(), strict=False)
     torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
     return student
@@ -149,7 +154,9 @@ def train_turbo(
     run, batch = Imitation(preset, teacher, steps, folder, device, bfloat16), preset.turbo_batch
     shape = (batch, preset.latents, 16, 16)
     saved = time.monotonic()
-    bar = tqdm(total=total, initial=run.seen, desc=f"turbo, {steps} steps", unit="way", mininterval=10)
+    bar = tqdm(
+        total=total, initial=run.seen, desc=f"turbo, {steps} steps", unit="way", mininterval=10
+    )
     while run.seen < total:
         # of this update alone: a run that was killed repeats it exactly
         rng = random.Random(f"turbo-{seed}-{steps}-{run.seen}")

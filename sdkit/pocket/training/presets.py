@@ -58,6 +58,7 @@ class Preset:
     )
     history: int = 0  # checkpoints of the UNet and text encoder to keep as 8-bit differences
     # of Turbo, the student that needs few steps: ways from noise to picture that it is shown, in all and at once
+    turbo_steps: int = 4
     turbo_samples: int = 2_400
     turbo_batch: int = 4
     turbo_lr: float = 8e-4  # less than its teacher's: it begins where that ended
