@@ -87,7 +87,8 @@ class Needs:
         part = self.part("denoiser")
         if part is None:
             return 0
-        guided = 1 if part.config.get("guidance_embeds") else 2
+        told = part.config.get("guidance_embeds") or part.config.get("time_cond_proj_dim")
+        guided = 1 if told else 2
         shape = (height // self.scale, width // self.scale)
         return int(
             MARGIN * denoising(part.config, *shape, guided * pictures) * self.sizes[part.name]

@@ -205,7 +205,9 @@ def draft(
         Parts that need another precision.
     """
     ways, limit = _ways(memory, device)
-    parts = measure(kind, source, revision=revision, variant=variant, fetch=fetch, without=without)
+    shipped = next((name for name in pocket.FOLDERS if source == pocket.path(name)), "")
+    place = pocket.path() if shipped else source  # Turbo's UNet is as large as Pocket's
+    parts = measure(kind, place, revision=revision, variant=variant, fetch=fetch, without=without)
     if parts is None:
         return None
     precision = str(dtype).removeprefix("torch.")
@@ -229,7 +231,7 @@ def draft(
     )
     name = source if kind == "hub" else Path(source).name
     return Plan(
-        name="pocket" if source == pocket.path() else name,
+        name=shipped or name,
         device=device,
         dtype=precision,
         width=width,

@@ -52,7 +52,8 @@ def defaults(pipe: Any) -> Defaults:
     columns, rows = _trained_size(pipe)
     own = scheduler_name(pipe)
     place = place_of(pipe)
-    if card := pocket.card() if model_name(pipe) == "pocket" else place and pocket.card_of(place):
+    name = model_name(pipe)
+    if card := pocket.card(name) if name in pocket.FOLDERS else place and pocket.card_of(place):
         return Defaults(card["steps"], card["guidance_scale"], columns, rows, own)
     family = family_of(pipe)
     steps, guidance = family.steps or _STEPS, family.guidance_scale

@@ -28,7 +28,9 @@ def find(
     without: Sequence[str] = (),
 ) -> tuple[str, str, str, torch.dtype]:
     """Kind ("file", "folder" or "hub") and place of a checkpoint, device and precision; parameters as for `load`."""
-    text = pocket.path() if name is None or str(name) == "pocket" else str(name)
+    text = "pocket" if name is None else str(name)
+    if text in pocket.FOLDERS:
+        text = pocket.path(text)
     place = path_of(text)
     kind = look(text, place)
     if kind == "folder" and not is_pocket_path(

@@ -17,7 +17,17 @@ from .checkpoints import HUB_ID
 from .hub import commit_of, hub_id_of
 from .licences import licence_of
 
-__all__ = ["Origin", "identity", "is_pocket_path", "model_name", "origin", "place_of", "remember"]
+__all__ = [
+    "Origin",
+    "identity",
+    "is_pocket",
+    "is_pocket_path",
+    "model_name",
+    "origin",
+    "place_of",
+    "pocket_name",
+    "remember",
+]
 
 
 @dataclass(frozen=True)
@@ -44,23 +54,34 @@ def remember(pipe: Any, came_from: Origin) -> None:
 def origin(pipe: Any) -> Origin | None:
     """Where a pipeline was loaded from: with `load`, or from a hub id or a folder that is there; else None."""
     name = str(pipe.config.get("_name_or_path") or "")
-    if pipe in _origins or is_pocket_path(name):
-        return _origins.get(pipe, Origin("pocket"))
+    if pipe in _origins or (shipped := pocket_name(name)):
+        return _origins.get(pipe) or Origin(shipped)
     return Origin(name) if HUB_ID.fullmatch(name) or (name and Path(name).is_dir()) else None
 
 
+def pocket_name(place: str | Path | None) -> str:
+    """The name of the packaged model whose folder a path is; empty of other paths."""
+    names = (name for name in pocket.FOLDERS if place and Path(place) == Path(pocket.path(name)))
+    return next(names, "")
+
+
 def is_pocket_path(place: str | Path | None) -> bool:
-    """Whether a path is the packaged Pocket's folder."""
-    return place is not None and Path(place) == Path(pocket.path())
+    """Whether a path is the folder of a packaged model."""
+    return bool(pocket_name(place))
+
+
+def is_pocket(pipe: Any) -> bool:
+    """Whether a pipeline is Pocket, or Turbo, which knows the same words."""
+    return model_name(pipe) in pocket.FOLDERS
 
 
 def model_name(pipe: Any) -> str:
-    """What a pipeline calls itself: "pocket", a hub id or the last part of a path."""
+    """What a pipeline calls itself: "pocket", "pocket-turbo", a hub id or the last part of a path."""
     origin = pipe.config.get("_name_or_path") or (
         _origins[pipe].name if pipe in _origins else type(pipe).__name__
     )
-    if is_pocket_path(origin):
-        return "pocket"
+    if name := pocket_name(origin):
+        return name
     return (
         str(origin)
         if HUB_ID.fullmatch(str(origin))

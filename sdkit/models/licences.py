@@ -100,6 +100,7 @@ _KNOWN: Final = {
     "black-forest-labs/FLUX.1-dev": _FLUX_DEV,
     "black-forest-labs/FLUX.1-schnell": _APACHE,
     "pocket": _APACHE,
+    "pocket-turbo": _APACHE,
 }
 _told: set[str] = set()
 

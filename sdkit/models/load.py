@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from sdkit import pocket
 from sdkit.errors import InvalidSettings
 from sdkit.memory.plan import Plan, draft
 from sdkit.pictures.legible import say
@@ -20,7 +21,7 @@ from .checkpoints import checker_of, unwanted
 from .compiled import check_onnx, compile_onnx
 from .finding import find
 from .hub import commit_of
-from .identity import Origin, is_pocket_path, model_name, place_of, remember
+from .identity import Origin, is_pocket_path, model_name, place_of, pocket_name, remember
 from .licences import licence_of, tell
 from .opening import fetched, load_file, load_folder, load_pocket, load_vae
 
@@ -52,7 +53,8 @@ def load(
     Parameters
     ----------
     name
-        None for Pocket, the model inside this package; or a hub id such as
+        None for Pocket, the model inside this package; ``"pocket-turbo"`` for the same with another UNet, which needs
+        4 steps of one evaluation each and takes guidance as an input; or a hub id such as
         ``"stable-diffusion-v1-5/stable-diffusion-v1-5"``, a diffusers folder, or a single ``.safetensors`` file.
     device
         ``"cuda"``, ``"mps"``, ``"cpu"``, ``"cuda:1"`` …; None takes the best one there is.
@@ -120,9 +122,8 @@ def load(
     if kind == "file":
         pipe = load_file(Path(source), precision, config, parts, safety_checker=safety_checker)
     elif is_pocket_path(source):
-        pipe = load_pocket(
-            Path(source), precision, checker_of(Path(source), safety_checker) | parts
-        )
+        checker = checker_of(Path(pocket.path()), safety_checker)
+        pipe = load_pocket(Path(source), precision, checker | parts)
     else:
         folder = Path(source) if kind == "folder" else fetched(source, revision, variant, without)
         pipe = load_folder(
@@ -145,7 +146,7 @@ def load(
     remember(
         pipe,
         Origin(
-            "pocket" if is_pocket_path(source) else place,
+            pocket_name(source) or place,
             revision,
             variant,
             None if vae is None else str(vae),

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdkit import pocket
 from sdkit.errors import ModelNotFound, SdkitError
 from sdkit.memory.sizes import unreadable
 from sdkit.pictures.files import path_of
@@ -37,15 +38,20 @@ _MISSING, _REPORT, _COLOUR = (
 
 
 def load_pocket(place: Path, dtype: torch.dtype, parts: dict[str, Any]) -> DiffusionPipeline:
-    """Open Pocket, quietly; `parts` are handed to diffusers in place of its own."""
+    """Open Pocket or Turbo by its folder, quietly; `parts` are handed to diffusers in place of its own."""
     with no_note_on_torchvision():
         from diffusers import StableDiffusionPipeline
 
     with _no_bars():  # it takes a moment: bars would only flicker
         # to save memory diffusers places tensor by tensor, which for 24 MB costs more than it saves
         pipe: DiffusionPipeline = StableDiffusionPipeline.from_pretrained(
-            str(place), dtype=dtype, local_files_only=True, low_cpu_mem_usage=False, **parts
+            pocket.path(), dtype=dtype, local_files_only=True, low_cpu_mem_usage=False, **parts
         )
+        if place != Path(pocket.path()):
+            from sdkit.pocket.turbo import open_unet
+
+            pipe.register_modules(unet=open_unet(pipe.unet, place).to(dtype))
+            pipe.register_to_config(_name_or_path=str(place))
     return pipe
 
 

@@ -14,7 +14,7 @@ from sdkit import pocket
 from sdkit.pipelines.families import family_of
 from sdkit.pipelines.run import lock_of
 
-from .identity import model_name
+from .identity import is_pocket
 
 if TYPE_CHECKING:
     from sdkit.settings import Settings
@@ -91,7 +91,7 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
 def cautions_of(pipe: Any, text: str, name: str) -> list[str]:
     """One sentence for each thing in one text, called `name` in it, that the model will not follow to the letter."""
     notes = []
-    unknown = pocket.unknown_words(text) if model_name(pipe) == "pocket" else {}
+    unknown = pocket.unknown_words(text) if is_pocket(pipe) else {}
     if unknown:
         told = [
             repr(w) + (f" (do you mean {' or '.join(near)}?)" if near else "")
@@ -139,7 +139,12 @@ def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
         return [
             f"The negative prompt has no effect in {family.pipeline} without true_cfg_scale; give true_cfg_scale above 1, or leave the words out."
         ]
-    if not family.takes_negative or family.embedded or family.guidance is None:
+    if family.takes_negative and family.embedded:
+        told = "this model was distilled to one evaluation a step, where guidance is an input"
+        return [
+            f"The negative prompt has no effect: {told}; say in the prompt what you want instead."
+        ]
+    if not family.takes_negative or family.guidance is None:
         return [
             f"{family.pipeline} takes no negative prompt, so it has no effect; say in the prompt what you want."
         ]

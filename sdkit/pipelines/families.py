@@ -418,9 +418,19 @@ _DRAWING: Final = (
 
 
 def family_of(pipe: Any) -> Family:
-    """The description of a pipeline's family, found once for its class."""
+    """The description of a pipeline's family, found once for its class.
+
+    What is not the same for a whole class is whether guidance is an input: a UNet that was distilled with it has one.
+    """
     kind: Any = type(pipe)
-    return _described(kind)
+    found = _described(kind)
+    told = getattr(getattr(pipe, "unet", None), "config", {}).get("time_cond_proj_dim")
+    return found if found.embedded or told is None else _told(found)
+
+
+@cache
+def _told(family: Family) -> Family:
+    return replace(family, embedded=True)
 
 
 @cache

@@ -1,6 +1,7 @@
 """Pocket: the small latent diffusion model that comes with sdkit. This file needs neither torch nor a font.
 
 `path()` is a diffusers folder like any other; `vocabulary()` and `unknown_words()` say which words it has seen.
+"pocket-turbo" is the same model with another UNet, which needs few steps; `turbo.py` opens it.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ import unicodedata
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
 from .world import objects, words
 
-__all__ = ["card", "card_of", "path", "unknown_words", "vocabulary"]
+__all__ = ["FOLDERS", "card", "card_of", "path", "unknown_words", "vocabulary"]
+
+FOLDERS: Final = MappingProxyType({"pocket": "weights", "pocket-turbo": "weights-turbo"})
+"""The models that come with this code, by the names that `sdkit.load` takes, and their folders."""
 
 
 @cache
-def path() -> str:
-    """Folder of the shipped weights; `StableDiffusionPipeline.from_pretrained` opens it."""
-    return str(Path(__file__).resolve().parent / "weights")
+def path(name: str = "pocket") -> str:
+    """Folder of the shipped weights; `StableDiffusionPipeline.from_pretrained` opens that of "pocket"."""
+    return str(Path(__file__).resolve().parent / FOLDERS[name])
 
 
 @cache
-def card() -> dict[str, Any]:
+def card(name: str = "pocket") -> dict[str, Any]:
     """Facts about the shipped weights: preset, number of objects, side in pixels, default steps and guidance."""
-    return card_of(Path(path())) or {}
+    return card_of(Path(path(name))) or {}
 
 
 def card_of(folder: Path) -> dict[str, Any] | None:

@@ -22,6 +22,7 @@ from .training.autoencoder import psnr, to_pixels
 from .training.data import pictures, scene, training_scenes
 from .training.judge import Judge, Verdict, train_judge
 from .training.presets import PRESETS, Preset
+from .turbo import open_unet
 from .world import HANDS, Scene, caption, held_out, objects, random_scene
 
 __all__ = ["Question", "main", "questions", "score"]
@@ -275,6 +276,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--folder", type=Path, default=Path("pocket-run"), help="where the judge is kept"
     )
+    parser.add_argument(
+        "--turbo",
+        type=Path,
+        help="measure Turbo, by a folder that sdkit.pocket.distil wrote, instead of its teacher in --weights",
+    )
     parser.add_argument("--prompts", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)
@@ -287,12 +293,15 @@ def main(argv: list[str] | None = None) -> None:
     judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
     pipe = StableDiffusionPipeline.from_pretrained(options.weights, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
+    own = preset.steps
+    if options.turbo:
+        pipe.unet, own = open_unet(pipe.unet, options.turbo), preset.turbo_steps
     facts = report(
         pipe,
         judge,
         preset,
         options.prompts,
-        steps=preset.steps if options.steps is None else options.steps,
+        steps=own if options.steps is None else options.steps,
         guidance=preset.guidance_scale if options.guidance is None else options.guidance,
     )
     print(table(facts))

@@ -37,12 +37,11 @@ from .training.grounding import Watcher, WordMarks, grounding_loss
 from .training.muon import optimizers, prepare
 from .training.presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
 from .training.tokenizer import build_tokenizer
-from .world import Scene, caption
+from .training.wording import wording
+from .world import Scene
 
 __all__ = ["export", "main", "train_diffusion"]
 
-_DROPOUT = 0.1  # of captions, replaced by "": guidance needs a model that also knows no words
-_NOISE_WORDS = 0.05  # of captions, with a made-up word put in: unknown words should do little
 _GAMMA = 5.0  # of min-SNR
 _GROUNDING = 0.05  # weight of the grounding loss beside that of the velocity
 _SAVE, _SHOW = 240, 900  # seconds between checkpoints, and between sheets of samples
@@ -85,20 +84,6 @@ def _shard(
         beside.replace(path)
     kept = torch.load(path, weights_only=True)
     return kept["latents"].float() * vae.config.scaling_factor, kept["masks"].float() / 255, scenes
-
-
-def _words(scene_: Scene, rng: random.Random) -> str:
-    if rng.random() < _DROPOUT:
-        return ""
-    text = caption(scene_, rng)
-    if rng.random() < _NOISE_WORDS:
-        pieces = text.split()
-        pieces.insert(
-            rng.randrange(len(pieces) + 1),
-            "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(3, 9))),
-        )
-        text = " ".join(pieces)
-    return text
 
 
 def _rate(seen: int, total: int, batch: int) -> float:
@@ -269,7 +254,7 @@ def train_diffusion(
                 f"{seed}-{run.seen}"
             )  # of this step alone: a run that was killed repeats it exactly
             generator = torch.Generator().manual_seed(rng.getrandbits(48))
-            words = [_words(scenes[i], rng) for i in index]
+            words = [wording(scenes[i], rng) for i in index]
             ids = tokenizer(
                 words, padding="max_length", truncation=True, return_tensors="pt"
             ).input_ids

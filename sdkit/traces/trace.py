@@ -200,7 +200,8 @@ class Trace:
             and self.conditional is self.guided
         ):
             raise InvalidSettings(
-                "This run had no guidance (guidance_scale 1), so there is no unconditional prediction."
+                "This run had no guidance between two predictions (guidance_scale is 1, or an input of the network), so there "
+                "is no unconditional one."
             )
         raise InvalidSettings(
             f"This trace has no {name!r}; make it again with trace=True, which keeps {', '.join(PARTS)}."

@@ -219,9 +219,8 @@ def trace_cost(
         if s.scheduler is not None:
             steps = SOLVERS[s.scheduler].calls * steps + SOLVERS[s.scheduler].first
         arrays = len(names)
-        if (
-            s.guidance_scale or 0
-        ) <= 1:  # nothing unconditional, and the conditional prediction is the guided one
+        # nothing unconditional, and the conditional prediction is the guided one
+        if not family_of(pipe).guided(s.guidance_scale, s.negative_prompt):
             arrays -= ("unconditional" in names) + (
                 {"unconditional", "conditional", "guided"} <= set(names)
             )

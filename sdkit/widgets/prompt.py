@@ -18,7 +18,7 @@ import traitlets
 
 from sdkit import pocket
 from sdkit.errors import InvalidSettings
-from sdkit.models.identity import model_name
+from sdkit.models.identity import is_pocket
 from sdkit.pictures.card import caption
 from sdkit.pipelines.run import lock_of
 from sdkit.pipelines.tokens import Word, read_prompt
@@ -317,7 +317,7 @@ def words_of(pipe: Any, prompt: str) -> dict[str, Any]:
     tokenizer: Any = getattr(pipe, "tokenizer", None)
     if not getattr(tokenizer, "is_fast", False):
         return {"words": [{"text": prompt, "kind": "known", "hint": ""}], "used": 0, "limit": 0}
-    unknown = pocket.unknown_words(prompt) if model_name(pipe) == "pocket" else {}
+    unknown = pocket.unknown_words(prompt) if is_pocket(pipe) else {}
     words, place = [], 0
     for word in read_prompt(tokenizer, prompt).words:
         start = prompt.index(word.text, place)
