@@ -33,6 +33,7 @@ from .pictures.guides import NO_GUIDES, Guides, guides_in
 from .pictures.metadata import fingerprint
 from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
 from .pipelines.additions import additions
+from .pipelines.beginnings import begins
 from .pipelines.families import denoiser_of, family_of
 from .pipelines.guiding import check_guides
 from .pipelines.latents import grain_of
@@ -557,7 +558,7 @@ def _check(
                 f"{family.pipeline} has a guidance for each of {family.steps} steps, and {s.steps} were asked for; give guidance_scale=, "
                 f"or leave steps at {family.steps}."
             )
-        if image is None and s.variation_amount and not family_of(pipe).steerable:
+        if image is None and s.variation_amount and not (family.steerable or begins(pipe)[1]):
             raise InvalidSettings(
                 f"Variations are not offered for {type(pipe).__name__}; use other seeds."
             )
@@ -656,9 +657,13 @@ def chunks(pipe: Any, wanted: Sequence[Settings], size: int) -> Iterator[list[in
         key = (
             *(getattr(s, f) for f in _SHARED),
             family.remembers or bool(s.negative_prompt),
+            bool(s.variation_amount) and not family.steerable,
             *alone,
         )
         groups.setdefault(key, []).append(i)
     for group in groups.values():
-        for start in range(0, len(group), size if family.batches else 1):
-            yield group[start : start + size] if family.batches else group[start : start + 1]
+        # noise that cannot be handed in is turned one picture at a time
+        varied = wanted[group[0]].variation_amount and not family.steerable
+        together = 1 if varied or not family.batches else size
+        for start in range(0, len(group), together):
+            yield group[start : start + together]

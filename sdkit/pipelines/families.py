@@ -75,7 +75,8 @@ class Family:
         Where tokens stand, tokenizer by tokenizer.
     layout
         How ``latents=`` are handed in: ``"plain"`` as ``(B, C, h, w)``; ``"tokens"`` of 2×2 latent pixels, ``(B, P, 4 C)``;
-        or ``"patches"``, ``(B, 4 C, h/2, w/2)``, in which shape their noise is drawn, too.
+        or ``"patches"``, ``(B, 4 C, h/2, w/2)``, in which shape their noise is drawn, too; or ``"network"``, likewise, where
+        the pipeline's scale counts the patches already.
     takes_noise
         Starting noise can be handed in as sdkit draws it.
     batches, mixes
@@ -179,7 +180,10 @@ class Family:
 
     @property
     def walks(self) -> bool:
-        """Whether encodings and noise can be handed in, which is what lies between two pictures."""
+        """Whether encodings and noise can be handed in, which is what lies between two pictures.
+
+        Where they cannot, `beginnings` leads the pipeline's own methods there, a picture at a time.
+        """
         return bool(self.encodes) and self.steerable
 
     @property
@@ -311,14 +315,14 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
         "Ideogram4Pipeline": {"takes_noise": False},
         "IFPipeline": {"takes_noise": False},
-        "KolorsPAGPipeline": {"sequence": (), "listens": "text_encoder"},
+        "KolorsPAGPipeline": {"sequence": (), "listens": "text_encoder", "encodes": _POOLED},
         "PixArtSigmaPAGPipeline": {"listens": "text_encoder"},
         "StableUnCLIPPipeline": {"takes_noise": False, "sequence": ()},
         "HiDreamImagePipeline": {"negates": True, "takes_noise": False},
         "ErnieImagePipeline": {
             "listens": "text_encoder",
             "text_first": False,
-            "takes_noise": False,
+            "layout": "network",
         },
         "QwenImage21Pipeline": {
             "guidance": "true_cfg_scale",

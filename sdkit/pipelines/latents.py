@@ -96,7 +96,7 @@ def unfolded(
 
 def laid_out(latents: torch.Tensor, layout: str) -> torch.Tensor:
     """Latents ``(B, C, h, w)`` as a family takes them from outside; `layout` as `Family.layout` tells."""
-    if layout == "plain":
+    if layout in ("plain", "network"):
         return latents
     patches = torch.nn.functional.pixel_unshuffle(latents, 2)
     return patches if layout == "patches" else patches.flatten(2).transpose(1, 2)

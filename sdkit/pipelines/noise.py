@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.nn.functional import pixel_shuffle
 
-from .families import family_of
+from .families import denoiser_of, family_of
 from .latents import channels_of, scale_of
 
 if TYPE_CHECKING:
@@ -55,8 +55,10 @@ def slerp(a: torch.Tensor, b: torch.Tensor, t: float, *, by_row: bool = False) -
 def starting_noise(pipe: Any, s: Settings) -> torch.Tensor:
     """Noise `(1, C, h, w)` in float32 that one picture begins with, turned towards its variation seed."""
     scale = scale_of(pipe)
-    shape = (1, channels_of(pipe), (s.height or 0) // scale, (s.width or 0) // scale)
-    patched = family_of(pipe).layout == "patches"
+    layout = family_of(pipe).layout
+    channels = denoiser_of(pipe).config.in_channels if layout == "network" else channels_of(pipe)
+    shape = (1, channels, (s.height or 0) // scale, (s.width or 0) // scale)
+    patched = layout == "patches"
     if patched:
         shape = (1, shape[1] * 4, shape[2] // 2, shape[3] // 2)
     generator = torch.Generator().manual_seed(s.seed)

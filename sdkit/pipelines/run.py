@@ -22,19 +22,20 @@ from sdkit.errors import NumericalError, OutOfMemory
 from sdkit.pictures.guides import NO_GUIDES, Guides
 from sdkit.pictures.sources import fitted, fitted_mask
 
+from .beginnings import Beginning, begun_with, between, kept
 from .calls import announce, no_note_on_torchvision, replaced, steer
 from .embeddings import encode
 from .families import denoiser_of, family_of
 from .guiding import by_seed, guiding
 from .latents import laid_out
-from .noise import starting_noise
+from .noise import slerp, starting_noise
 from .previews import decode, unpacked
 from .schedulers import scheduler_of
 
 if TYPE_CHECKING:
     from sdkit.settings import Settings
 
-__all__ = ["OnStep", "Run", "lock_of", "ran_out"]
+__all__ = ["OnStep", "Run", "beginning_of", "lock_of", "ran_out"]
 
 OnStep = Callable[[int, int, Callable[..., Image.Image]], None]
 _locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
@@ -52,7 +53,8 @@ class Run:
     """One call of the pipeline for settings that can share it.
 
     Text encodings and starting noise `(B, C, h, w)` can be handed in, for pictures that lie between settings; each
-    picture's generator then goes on from where drawing its own noise would have left it.
+    picture's generator then goes on from where drawing its own noise would have left it. Where a family takes neither
+    from outside, a `beginning` does the same for one picture.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Run:
         progress: bool,
         embeds: dict[str, torch.Tensor] | None = None,
         noise: torch.Tensor | None = None,
+        beginning: Beginning | None = None,
     ) -> None:
         self.pipe, self.wanted, self.image, self.mask, self.on_step, self.progress = (
             pipe,
@@ -76,13 +79,14 @@ class Run:
             on_step,
             progress,
         )
-        self.guides, self.embeds, self.noise = guides, embeds, noise
+        self.guides, self.embeds, self.noise, self.beginning = guides, embeds, noise, beginning
         self.latents: torch.Tensor | None = None
         self.denoised = False
 
     def __call__(self) -> list[tuple[Image.Image, np.ndarray, bool]]:
         """Pictures, final latents `(C, h, w)`, and whether the safety checker flagged, and so blanked, each picture."""
         first = self.wanted[0]
+        beginning = self.beginning or self._turned(first)
         with scheduler_of(self.pipe, first.scheduler), _bar(self.pipe, self.progress):
             runner = self._runner(first.task)
             with (
@@ -93,6 +97,7 @@ class Run:
                 ),
                 _adding(self.pipe.scheduler, None if self.image is None else self.noise),
                 by_seed(self.pipe, self.guides, first.seed),
+                begun_with(runner, beginning),
             ):
                 try:
                     with self._stepping(runner) as told:
@@ -115,6 +120,23 @@ class Run:
         return [
             (p, lat, bool(flag)) for p, lat, flag in zip(pictures, latents, flagged, strict=True)
         ]
+
+    def begin(self) -> Beginning:
+        """What this call begins with; it is stopped before the network runs."""
+        first = self.wanted[0]
+        with scheduler_of(self.pipe, first.scheduler), _bar(self.pipe, progress=False):
+            try:
+                with kept(self.pipe) as found:
+                    self.pipe(**self._arguments(self.pipe, first), output_type="np")
+            finally:
+                self.pipe.maybe_free_model_hooks()
+        return found
+
+    def _turned(self, first: Settings) -> Beginning | None:
+        """Noise turned towards its variation seed, where it cannot be handed in."""
+        if not first.variation_amount or family_of(self.pipe).steerable:
+            return None
+        return Beginning(noise=beginning_of(self.pipe, first).noise)
 
     def _runner(self, task: str) -> Any:
         if task == "text-to-image":
@@ -149,16 +171,16 @@ class Run:
         with replaced(runner.scheduler, "step", step):
             yield {}
 
+    def _words(self, first: Settings) -> dict[str, Any]:
+        """Encodings of the prompts, and of what leads away where guidance asks for it."""
+        negative = [s.negative_prompt for s in self.wanted]
+        guided = max(first.guidance_scale or 0, first.true_cfg_scale or 0) > 1
+        return encode(self.pipe, [s.prompt for s in self.wanted], negative if guided else None)
+
     def _arguments(self, runner: Any, first: Settings) -> dict[str, Any]:
         generators = [torch.Generator().manual_seed(s.seed) for s in self.wanted]
         family = family_of(runner)
-        words = self.embeds or encode(
-            self.pipe,
-            [s.prompt for s in self.wanted],
-            [s.negative_prompt for s in self.wanted]
-            if max(first.guidance_scale or 0, first.true_cfg_scale or 0) > 1
-            else None,
-        )
+        words = self.embeds or self._words(first)
         arguments = {**words, "num_inference_steps": first.steps, "generator": generators}
         if family.guidance is not None and first.guidance_scale is not None:
             arguments[family.guidance] = first.guidance_scale
@@ -180,7 +202,7 @@ class Run:
                 for g in generators:
                     torch.randn(self.noise.shape[1:], generator=g)
                 arguments["latents"] = self._placed(self.noise)
-            elif any(s.variation_amount for s in self.wanted):
+            elif family.steerable and any(s.variation_amount for s in self.wanted):
                 arguments["latents"] = self._placed(
                     torch.cat([starting_noise(self.pipe, s) for s in self.wanted])
                 )
@@ -220,6 +242,20 @@ class Run:
             latents = unpacked(runner, self.latents, self.wanted[0])
             self.on_step(step + 1, total, partial(decode, runner, latents[:1]))
         return {"latents": self.latents}
+
+
+def beginning_of(pipe: Any, s: Settings) -> Beginning:
+    """What a picture with these settings begins with, its noise turned towards its variation seed."""
+    plain = s.replace(variation_amount=0.0, variation_seed=None)
+    turned = s.variation_amount and s.variation_seed is not None
+    one, *other = (
+        Run(pipe, [plain.replace(seed=seed)], None, None, on_step=None, progress=False).begin()
+        for seed in ((s.seed, s.variation_seed) if turned else (s.seed,))
+    )
+    if other:
+        ends = [one.noise, other[0].noise]
+        one.noise = between(lambda noises: slerp(*noises, s.variation_amount), ends)
+    return one
 
 
 def _pictures(pixels: np.ndarray) -> list[Image.Image]:

@@ -1,7 +1,8 @@
 """Frames of a walk from their recipes.
 
 The one decision: `render` is a pure function of recipes, so that any process which has the pipeline can make any frame.
-A frame at a keyframe is the picture that `generate()` makes of its settings.
+A frame at a keyframe is the picture that `generate()` makes of its settings. Encodings and noise are handed to the pipeline
+where its family takes them; elsewhere they are led inside of its call (`leading`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.noise import starting_noise
 from sdkit.pipelines.run import Run, lock_of
 
+from .leading import Led, led
 from .paths import NOISE_PATHS, WORD_PATHS, align, blend, circle
 from .route import Recipe
 
@@ -42,8 +44,11 @@ class Frame(NamedTuple):
     flagged: bool
 
 
-def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts:
+def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts | Led:
     """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
+    if not family_of(pipe).walks:
+        with lock_of(pipe), torch.no_grad():
+            return led(pipe, corners)
     guided = [s.negative_prompt for s in corners if any(_guided(pipe, c) for c in corners)]
     with lock_of(
         pipe
@@ -56,7 +61,7 @@ def render(
     recipes: Sequence[Recipe],
     *,
     image: Image.Image | None = None,
-    texts: Texts | None = None,
+    texts: Texts | Led | None = None,
 ) -> list[Frame]:
     """Make frames.
 
@@ -80,7 +85,7 @@ def render(
     done: dict[int, Frame] = {}
     ladder = Ladder(pipe, wanted)
 
-    def attempt(known: Texts, indices: list[int]) -> None:
+    def attempt(known: Texts | Led, indices: list[int]) -> None:
         some = [recipes[i] for i in indices]
         run = Run(
             pipe,
@@ -89,14 +94,13 @@ def render(
             None,
             on_step=None,
             progress=False,
-            embeds=_embeds(pipe, some, known, guided=_guided(pipe, wanted[indices[0]])),
-            noise=torch.cat([_noise(pipe, r) for r in some]),
+            **_between(pipe, some, known),
         )
         done.update((i, Frame(*made)) for i, made in zip(indices, run(), strict=True))
 
     with lock_of(pipe), torch.no_grad():
         known = texts or texts_of(pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)))
-        for chunk in chunks(pipe, wanted, len(wanted)):
+        for chunk in chunks(pipe, wanted, len(wanted) if family_of(pipe).walks else 1):
             ladder.climb(chunk, partial(attempt, known))
     return [done[i] for i in range(len(recipes))]
 
@@ -108,6 +112,21 @@ def _guided(pipe: Any, s: Settings) -> bool:
         family.guided(s.guidance_scale, s.negative_prompt, s.true_cfg_scale)
         and "negative_prompt_embeds" in family.accepts
     )
+
+
+def _between(pipe: Any, recipes: Sequence[Recipe], known: Texts | Led) -> dict[str, Any]:
+    """What a run of some frames is given besides their settings."""
+    if isinstance(known, Led):
+        (recipe,) = recipes
+        if not recipe.at and recipe.circle is None:  # a keyframe is what its settings alone make
+            return {}
+        noise = _noise(pipe, recipe) if family_of(pipe).steerable else None
+        return {"beginning": known.beginning(recipe), "noise": noise}
+    guided = _guided(pipe, recipes[0].settings)
+    return {
+        "embeds": _embeds(pipe, recipes, known, guided=guided),
+        "noise": torch.cat([_noise(pipe, r) for r in recipes]),
+    }
 
 
 def _embeds(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import InvalidSettings
 from sdkit.generation import batch_for, complete, warn_about_words
+from sdkit.pipelines.beginnings import begins
 from sdkit.pipelines.families import family_of
 from sdkit.result import Result
 from sdkit.settings import SOLVERS, Settings
@@ -75,9 +76,15 @@ def corners_of(
     pipe: Any, keyframes: Sequence[Settings], image: Image.Image | None, changes: dict[str, Any]
 ) -> list[Settings]:
     """The complete settings of every keyframe, if one walk can hold them all."""
-    if not family_of(pipe).walks:
+    family, (words, noise) = family_of(pipe), begins(pipe)
+    if not family.walks and not (words and (family.steerable or noise)):
         raise InvalidSettings(
-            f"Walks need a pipeline that takes text encodings and noise from outside, and {type(pipe).__name__} is not known to; load another model."
+            f"Walks need a pipeline that takes text encodings and noise from outside, or makes them in methods of its own, and "
+            f"{type(pipe).__name__} is not known to; load another model."
+        )
+    if not family.walks and image is not None:
+        raise InvalidSettings(
+            f"Walks that start from a picture are not offered for {type(pipe).__name__}; leave out image=…, or load another model."
         )
     wanted = complete(pipe, list(keyframes), image=image, **changes)
     warn_about_words(pipe, wanted, stacklevel=4)
@@ -203,5 +210,7 @@ def _whole(name: str, value: Any, least: int) -> int:
 
 
 def batch_of(pipe: Any, settings: Settings, asked: int | None) -> int:
-    """How many frames share a call."""
+    """How many frames share a call; one where the pipeline's own encodings and noise are led (`beginnings`)."""
+    if not family_of(pipe).walks:
+        return 1
     return batch_for(pipe, None if asked is None else _whole("batch_size", asked, 1), settings)
