@@ -100,7 +100,7 @@ class Walk(Sequence[Image.Image]):
 
     @property
     def places(self) -> list[Place]:
-        """Where each frame lies, in playing order: ``(0,)`` is the first keyframe, ``(1.5,)`` half-way from the second to the third."""
+        """Where each frame lies, in playing order; ``(0,)`` is the first keyframe, ``(1.5,)`` half-way from the second to the third."""
         if self.plan.places:
             return [p for p in self.plan.places if p in self._frames.there]
         return sorted(self._frames.there)
