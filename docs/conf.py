@@ -11,9 +11,8 @@ import shutil
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent
-sys.path[:0] = [str(HERE), str(ROOT)]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import commands
 import live
@@ -21,6 +20,9 @@ import llms
 import mathematics
 
 import sdkit
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
 
 project = "sdkit"
 author = "The sdkit-notebooks contributors"
@@ -46,7 +48,8 @@ nb_merge_streams = True
 nb_mime_priority_overrides = [("*", "text/html", 0), ("*", "image/gif", 1), ("*", "image/png", 2)]
 myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath", "html_image"]
 myst_heading_anchors = 3
-suppress_warnings = ["mystnb.unknown_mime_type"]
+# lessons write "x=…" where a reader's own values go, which is no Python to colour
+suppress_warnings = ["misc.highlighting_failure"]
 
 # -- the reference: docstrings, with every name a link or an error -----------------------------------------------------
 autosummary_generate = True
@@ -63,16 +66,22 @@ add_module_names = False
 default_role = "code"  # a docstring's single backticks
 maximum_signature_line_length = 88
 nitpicky = True
-nitpick_ignore_regex = [
-    # what others document: a link would need the network while the site is built
-    (r"py:.*", r"(torch|numpy|np|PIL|matplotlib|diffusers|collections|concurrent|os|pathlib|traitlets|anywidget)\..*"),
-    (r"py:.*", r"(t\.|typing\.)?(Any|Callable|Mapping|Sequence|Iterable|Iterator|Literal)"),
-    (r"py:.*", r"DiffusionPipeline|NDArray|ArrayLike|Path|PathLike|Executor|Axes|Figure|(Image\.)?Image"),
-    # names that signatures use for such types, and parts of objects that nobody makes by hand
-    (r"py:.*", r"Floats|Half|OnFrame|OnStep|Picture|Place"),
-    (r"py:.*", r"sdkit\.(attention\.(parts\.LayerMaps|layers\.Layer)|experiments\.editing\.Exchange|walks\.route\.Recipe|pipelines\.(placement\.Way|tokens\.Prompt)|sweeps\.axes\.Axis)"),
-    (r"py:.*", r"sdkit\.widgets\.(studio\.Studio|explorer\.Explorer)"),
-]
+# what others document: a link would need the network while the site is built
+_OTHERS = (
+    r"(torch|numpy|np|PIL|matplotlib|diffusers|traitlets|anywidget)\..*",
+    r"(collections|concurrent|os|pathlib)\..*",
+    r"(t\.|typing\.)?(Any|Callable|Mapping|Sequence|Iterable|Iterator|Literal)",
+    r"DiffusionPipeline|NDArray|ArrayLike|Path|PathLike|Executor|Axes|Figure|(Image\.)?Image",
+)
+# names that signatures use for such types, and parts of objects that nobody makes by hand
+_PARTS = (
+    r"Floats|Half|OnFrame|OnStep|Picture|Place",
+    r"sdkit\.attention\.(parts\.LayerMaps|layers\.Layer)",
+    r"sdkit\.pipelines\.(placement\.Way|tokens\.Prompt)",
+    r"sdkit\.(experiments\.editing\.Exchange|walks\.route\.Recipe|sweeps\.axes\.Axis)",
+    r"sdkit\.widgets\.(studio\.Studio|explorer\.Explorer)",
+)
+nitpick_ignore_regex = [("py:.*", pattern) for pattern in (*_OTHERS, *_PARTS)]
 
 # -- how it looks ------------------------------------------------------------------------------------------------------
 html_theme = "furo"
@@ -81,10 +90,20 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_show_sourcelink = False
 html_copy_source = False
-html_favicon = "_static/icon.svg"
+html_favicon = html_logo = "_static/icon.svg"
+html_show_copyright = False
+html_show_sphinx = False
 html_theme_options = {
-    "light_css_variables": {"color-brand-primary": "#6d3fc0", "color-brand-content": "#6d3fc0"},
-    "dark_css_variables": {"color-brand-primary": "#b79cf2", "color-brand-content": "#b79cf2"},
+    "light_css_variables": {
+        "color-brand-primary": "#6d3fc0",
+        "color-brand-content": "#6d3fc0",
+        "color-brand-visited": "#6d3fc0",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#b79cf2",
+        "color-brand-content": "#b79cf2",
+        "color-brand-visited": "#b79cf2",
+    },
 }
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -16,14 +16,14 @@ from typing import Any
 from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import sdkit
 from sdkit.widgets import DraftsBoard, PromptExplorer, Sketchpad
 from sdkit.widgets.portable import Portable
 from tests.browser.chromium import find_chromium
 
+HERE = Path(__file__).parent
 WIDTH = 860
 
 
@@ -36,7 +36,7 @@ def _prompt(pipe: Any) -> Any:
 
 
 def _drafts(pipe: Any) -> Any:
-    return _still(DraftsBoard)(pipe, "a castle in a meadow, oil painting", seed=3)
+    return _still(DraftsBoard)(pipe, "a flower, watercolor", seed=3)
 
 
 def _sketch(pipe: Any) -> Any:
@@ -73,9 +73,14 @@ def main() -> None:
             file = panel.to_html(Path(folder, f"{name}.html"))
             for scheme in ("light", "dark"):
                 page = browser.new_page(
-                    viewport={"width": WIDTH, "height": 700}, color_scheme=scheme, device_scale_factor=2
+                    viewport={"width": WIDTH, "height": 700},
+                    color_scheme=scheme,
+                    device_scale_factor=2,
                 )
                 page.goto(file.as_uri())
+                page.add_style_tag(
+                    content=".sdkit { font-family: sans-serif }"
+                )  # a headless browser has no system-ui
                 page.wait_for_timeout(500)
                 shot = Image.open(io.BytesIO(page.locator(".sdkit").screenshot()))
                 shot.save(HERE / "panels" / f"{name}-{scheme}.webp", quality=82, method=6)

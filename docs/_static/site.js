@@ -8,8 +8,11 @@ const theme = () => {
 function dress(frame) {
   const page = frame.contentDocument?.documentElement; // null where a page was opened from a disk
   if (!page) return;
-  page.style.colorScheme = theme();
+  frame.style.colorScheme = page.style.colorScheme = theme(); // equal, or the browser paints a canvas behind it
   page.setAttribute("theme", theme());
+  page.style.background = "none";
+  page.style.overflow = "hidden";
+  page.querySelector("body").style.padding = "0";
 }
 
 addEventListener("DOMContentLoaded", () => {
@@ -19,7 +22,11 @@ addEventListener("DOMContentLoaded", () => {
       dress(frame);
       const body = frame.contentDocument?.body;
       if (!body) return;
-      const fit = () => { frame.style.height = `${Math.ceil(body.getBoundingClientRect().height)}px`; };
+      const fit = () => {
+        const margin = getComputedStyle(body);
+        const height = body.offsetHeight + parseFloat(margin.marginTop) + parseFloat(margin.marginBottom);
+        frame.style.height = `${Math.ceil(height)}px`;
+      };
       new ResizeObserver(fit).observe(body);
       fit();
     };

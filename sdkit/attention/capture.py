@@ -88,10 +88,12 @@ def capture_attention(
 
     Examples
     --------
-    >>> with capture_attention(pipe) as capture:
-    ...     r = sdkit.generate(pipe, "a red car on a beach")
-    >>> capture.maps["car"].shape
-    (64, 64)
+    >>> with sdkit.capture_attention(pipe) as capture:
+    ...     picture = pipe("a red car on a beach", num_inference_steps=4).images[0]
+    >>> capture.maps.words
+    ['a', 'red', 'car', 'on', 'a', 'beach']
+    >>> capture.maps["car"].shape == (picture.height, picture.width)
+    True
     """
     return Capture(
         pipe, steps=steps, heads=heads, self_attention=self_attention, resolution=resolution

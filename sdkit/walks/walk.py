@@ -56,6 +56,15 @@ class Walk(Sequence[Image.Image]):
     ------
     BadPicture
         If the folder holds no walk, or a damaged one.
+
+    Examples
+    --------
+    >>> walk = sdkit.interpolate(pipe, ["a cat", "a fox"], frames=4, steps=4, folder="walk")
+    >>> same = sdkit.Walk("walk")  # opened again, later
+    >>> [settings.prompt for settings in same.keyframes], len(same)
+    (['a cat', 'a fox'], 4)
+    >>> same.save("walk.gif").name
+    'walk.gif'
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
