@@ -26,7 +26,16 @@ __all__ = [
 
 
 class SdkitError(Exception):
-    """Base of all errors that sdkit raises on purpose."""
+    """Base of all errors that sdkit raises on purpose.
+
+    Examples
+    --------
+    >>> try:
+    ...     sdkit.generate(pipe, "a cat", steps=0)
+    ... except sdkit.SdkitError as error:
+    ...     print(type(error).__name__)
+    InvalidSettings
+    """
 
 
 class InvalidSettings(SdkitError, ValueError):
@@ -42,7 +51,19 @@ class UnsafeCheckpoint(SdkitError):
 
 
 class Cancelled(SdkitError):
-    """A run was stopped before its last step; raise it from a callback to stop one."""
+    """A run was stopped before its last step; raise it from a callback to stop one.
+
+    Examples
+    --------
+    >>> def enough(step, steps, picture):
+    ...     if step == 2:
+    ...         raise sdkit.Cancelled("that is enough")
+    >>> try:
+    ...     sdkit.generate(pipe, "a cat", on_step=enough)
+    ... except sdkit.Cancelled as error:
+    ...     print(error)
+    that is enough
+    """
 
 
 class BadPicture(SdkitError, ValueError):

@@ -197,12 +197,19 @@ def generate(
 
     Examples
     --------
+    >>> r = sdkit.generate(pipe, "a red car on a beach, watercolor", seed=7)
+    >>> r.settings.seed, r.settings.task
+    (7, 'text-to-image')
+    >>> sheet = sdkit.generate(pipe, r.settings.replace(guidance_scale=9, steps=4), count=2)
+    >>> [picture.settings.seed for picture in sheet]
+    [7, 8]
+
     Weighted and long prompts, with compel (``pip install 'sdkit-notebooks[compel]'``):
 
     >>> from compel import CompelForSD  # doctest: +SKIP
     >>> words = "a (red)1.4 car on a beach"
     >>> made = CompelForSD(pipe)(words, negative_prompt="")  # doctest: +SKIP
-    >>> generate(
+    >>> sdkit.generate(
     ...     pipe, words, embeddings={"prompt_embeds": made.embeds, "negative_prompt_embeds": made.negative_embeds}
     ... )  # doctest: +SKIP
     """
@@ -332,6 +339,13 @@ def variations(
     -----
     Spherical interpolation keeps the norm that noise of this dimension has (Shoemake 1985):
     ``slerp(a, b, t) = sin((1-t)θ)/sin θ · a + sin(tθ)/sin θ · b``, with θ the angle between a and b.
+
+    Examples
+    --------
+    >>> r = sdkit.generate(pipe, "a fox in the snow", seed=1, steps=4)
+    >>> drafts = sdkit.variations(pipe, r, count=3, amount=0.2)
+    >>> [(d.settings.seed, d.settings.variation_amount) for d in drafts]
+    [(1, 0.2), (1, 0.2), (1, 0.2)]
     """
     base = around.settings if isinstance(around, Result) else around
     if base.task != "text-to-image":

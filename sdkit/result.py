@@ -70,6 +70,15 @@ class Result(Sequence["Result"]):
     ------
     ValueError
         If the numbers of pictures, settings, latents and traces differ.
+
+    Examples
+    --------
+    >>> r = sdkit.generate(pipe, "a fox in the snow", count=3, steps=4)
+    >>> len(r), r[1].settings.seed
+    (3, 1)
+    >>> path = r[1].save("fox.png")
+    >>> sdkit.load_result(path).settings == r[1].settings
+    True
     """
 
     def __init__(
@@ -350,6 +359,16 @@ def load_result(path: str | os.PathLike[str]) -> Result:
     ------
     BadPicture
         If the file cannot be read, is no picture, or holds no settings.
+
+    Examples
+    --------
+    >>> path = sdkit.generate(pipe, "a red car on a beach", seed=7, steps=4).save("car.png")
+    >>> r = sdkit.load_result(path)
+    >>> r.settings.prompt, r.settings.seed
+    ('a red car on a beach', 7)
+    >>> again = sdkit.generate(pipe, r.settings)  # the same picture, bit for bit
+    >>> again.image.tobytes() == r.image.tobytes()
+    True
     """
     image = open_picture(path)
     try:

@@ -189,8 +189,11 @@ class Settings:
 
     Examples
     --------
-    >>> Settings("a red car", seed=7).replace(guidance_scale=9).guidance_scale
+    >>> settings = sdkit.Settings("a red car", seed=7)
+    >>> settings.replace(guidance_scale=9).guidance_scale
     9.0
+    >>> settings == sdkit.Settings.from_json(settings.to_json())
+    True
     """
 
     prompt: str = ""  # the empty prompt is a real one: it shows what the model draws unasked

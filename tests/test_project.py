@@ -9,6 +9,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    DOCS / "index.md",
+    *(DOCS / "guide" / f"{name}.md" for name in ("pictures", "attention", "walks", "runs")),
+]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -51,17 +57,28 @@ def test_readme_links_and_pictures_exist():
         assert (ROOT / target).exists(), target
 
 
+def _code(page, language):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
 @pytest.mark.lesson
-def test_readme_python_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_python_on_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = "\n".join(re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-    assert "sdkit.generate" in code
-    namespace = {}
-    exec(compile(code, "README.md", "exec"), namespace)
-    assert (tmp_path / "car.png").exists()
+    code = "\n".join(_code(page.read_text(encoding="utf-8"), "python"))
+    assert "sdkit.generate" in code or "sdkit.interpolate" in code
+    exec(compile(code, page.name, "exec"), {})
+    for name in re.findall(r"\.save\(\"([^\"]+)\"\)", code):
+        assert (tmp_path / name).exists(), name
+
+
+def test_readme_fits_on_a_few_screens_and_leaves_the_rest_to_the_site():
+    assert len(README.splitlines()) <= 120
+    assert (DOCS / "costs.md").read_text(encoding="utf-8").count("python benchmarks/") >= 6
 
 
 def test_readme_commands_are_the_two_promised():
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    blocks = _code(README, "bash")
     assert any("pip install" in b and "sdkit generate" in b for b in blocks)
     assert any("pip install" in b and "python -m pytest" in b for b in blocks)
+    assert _code((DOCS / "install.md").read_text(encoding="utf-8"), "bash") == blocks

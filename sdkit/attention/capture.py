@@ -94,16 +94,18 @@ def capture_attention(
 
     Examples
     --------
-    >>> with capture_attention(pipe) as capture:
-    ...     r = sdkit.generate(pipe, "a red car on a beach")
-    >>> capture.maps["car"].shape
-    (64, 64)
+    >>> with sdkit.capture_attention(pipe) as capture:
+    ...     picture = pipe("a red car on a beach", num_inference_steps=4).images[0]
+    >>> capture.maps.words
+    ['a', 'red', 'car', 'on', 'a', 'beach']
+    >>> capture.maps["car"].shape == (picture.height, picture.width)
+    True
 
     What is shown without having been said:
 
-    >>> with capture_attention(pipe, concepts=["meadow", "night"]) as capture:
-    ...     r = sdkit.generate(pipe, "a cow")
-    >>> capture.concepts["meadow"].max() > capture.concepts["night"].max()
+    >>> with sdkit.capture_attention(pipe, concepts=["meadow", "night"]) as capture:
+    ...     picture = pipe("a fox in a meadow", num_inference_steps=4).images[0]
+    >>> bool(capture.concepts["meadow"].mean() > capture.concepts["night"].mean())
     True
     """
     return Capture(

@@ -139,7 +139,7 @@ class AttentionMaps:
 
     @cached_property
     def default_layers(self) -> tuple[LayerMaps, ...]:
-        """The layers that a map averages by default: those of the decoder (``up``) with 16 to 32 patches a side.
+        """The layers that a map averages by default, those of the decoder (``up``) with 16 to 32 patches a side.
 
         Chosen by `benchmarks/attention.py`, which measures on pictures with two objects whose places are known how
         often a map's peak lies inside the right one, and how well the map (above 0.3 of its peak) covers it. Found
@@ -359,7 +359,7 @@ class AttentionMaps:
 
     @property
     def content_words(self) -> list[str]:
-        """Words that can be seen: all but articles, prepositions and the like; every concept."""
+        """Words that can be seen, which are all but articles, prepositions and the like, and every concept."""
         return [
             w
             for w in dict.fromkeys(self.words)

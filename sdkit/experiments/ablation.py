@@ -121,6 +121,13 @@ def ablate(
     ------
     InvalidSettings
         If a word does not stand in the prompt, or there is none to silence.
+
+    Examples
+    --------
+    >>> r = sdkit.generate(pipe, "a red car on a beach", seed=7, steps=4)
+    >>> without = sdkit.ablate(pipe, r, words=["red", "car"])
+    >>> list(without.pictures)
+    ['red', 'car']
     """
     result = result[0]
     original = generate(pipe, result, attention=True, **options)

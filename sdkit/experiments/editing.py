@@ -81,8 +81,11 @@ def edit_attention(
 
     Examples
     --------
-    >>> with edit_attention(pipe, r, swap={"cat": "fox"}) as edit:
+    >>> r = sdkit.generate(pipe, "a cat in the snow", seed=3, steps=8)
+    >>> with sdkit.edit_attention(pipe, r, swap={"cat": "fox"}) as edit:
     ...     fox = sdkit.generate(pipe, edit.settings)
+    >>> fox.settings.prompt
+    'a fox in the snow'
     """
     old = source.settings.prompt
     new = prompt if prompt is not None else _swapped(old, swap or {})

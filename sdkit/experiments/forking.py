@@ -67,6 +67,13 @@ def fork(
     -----
     Traces keep 11 bits of precision, so a fork that changes nothing ends within about 1e-2 of the run's latents, not on
     the bit.
+
+    Examples
+    --------
+    >>> trace = sdkit.generate(pipe, "a cat on a purple background", steps=8, trace=True).trace
+    >>> other = sdkit.fork(pipe, trace, 3, prompt="a dog on a purple background")
+    >>> other.settings.prompt, other.parent is trace
+    ('a dog on a purple background', True)
     """
     settings = _check(pipe, trace, step, changes)
     begin = settings.replace(**{k: v for k, v in changes.items() if k != "seed"})

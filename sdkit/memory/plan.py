@@ -76,6 +76,14 @@ class Plan:
         Side of the autoencoder's tiles in pixels.
     together
         Pictures that fit into one batch.
+
+    Examples
+    --------
+    >>> plan = sdkit.plan(memory="8GB")  # a table of every way to lay Pocket out
+    >>> plan.peak < 8 * 2**30
+    True
+    >>> plan.sentence()  # nothing to say where everything fits
+    ''
     """
 
     name: str

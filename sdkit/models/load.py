@@ -103,7 +103,12 @@ def load(
 
     Examples
     --------
-    >>> pipe = sdkit.load()  # doctest: +SKIP
+    >>> pipe = sdkit.load()  # Pocket; a name, a folder or a file loads another model
+    >>> type(pipe).__name__
+    'StableDiffusionPipeline'
+
+    It is a plain pipeline, so adapters are added as always:
+
     >>> pipe.load_lora_weights("style.safetensors", use_safetensors=True)  # doctest: +SKIP
     >>> pipe.load_textual_inversion("cat-toy.safetensors", use_safetensors=True)  # doctest: +SKIP
     """

@@ -54,7 +54,11 @@ def plan(
 
     Examples
     --------
-    >>> print(sdkit.plan(memory="8GB"))  # doctest: +SKIP
+    >>> plan = sdkit.plan(memory="8GB")
+    >>> plan.fits
+    True
+    >>> print(plan)  # doctest: +ELLIPSIS
+    Pocket: ...
     """
     kind, source, chosen, precision = find(name, device, dtype, variant=variant)
     try:

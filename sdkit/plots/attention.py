@@ -49,6 +49,12 @@ def attention_overlay(
     -------
     matplotlib.axes.Axes
         With picture, map and colour bar.
+
+    Examples
+    --------
+    >>> maps = sdkit.generate(pipe, "a red car on a beach", steps=4, attention=True).attention
+    >>> ax = sdkit.plots.attention_overlay(maps, "car")
+    >>> ax.figure.savefig("car.png")
     """
     ax = axes_or_new(ax, (4.6, 4))
     picture, heat = image or maps.image, maps[word]
@@ -91,6 +97,13 @@ def attention_timeline(
     -------
     matplotlib.axes.Axes
         Each row shows a word's mean share over the picture, in percent.
+
+    Examples
+    --------
+    >>> maps = sdkit.generate(pipe, "a red car on a beach", steps=4, attention={"steps": True}).attention
+    >>> ax = sdkit.plots.attention_timeline(maps, ["red", "car"])
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['red', 'car']
     """
     chosen = list(words) if words is not None else maps.content_words
     if not chosen:
@@ -125,6 +138,13 @@ def attention_heads(
     -------
     numpy.ndarray of matplotlib.axes.Axes
         One for each head, all with the same scale.
+
+    Examples
+    --------
+    >>> maps = sdkit.generate(pipe, "a red car on a beach", steps=4, attention={"heads": True}).attention
+    >>> axes = sdkit.plots.attention_heads(maps, "car")
+    >>> len(axes) > 1
+    True
     """
     heads = (maps.at(layer=layer) if layer else maps).by_head(word)
     ups = [n for n in heads if n.startswith("up")] or list(heads)

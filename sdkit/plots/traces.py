@@ -53,6 +53,12 @@ def denoising_strip(
     -------
     matplotlib.axes.Axes
         Step numbers are on the x axis.
+
+    Examples
+    --------
+    >>> trace = sdkit.generate(pipe, "a fox in the snow", steps=8, trace=True).trace
+    >>> ax = sdkit.plots.denoising_strip(pipe, trace, columns=4)
+    >>> ax.figure.savefig("strip.png")
     """
     at = _spread(trace, columns)
     picture = decode if exact else preview
@@ -80,6 +86,12 @@ def guidance_split(
     matplotlib.axes.Axes
         Four rows; the last is the size of ``x0(conditional) - x0(unconditional)`` over the channels, on one scale for
         all steps (dark: none).
+
+    Examples
+    --------
+    >>> trace = sdkit.generate(pipe, "a fox in the snow", steps=8, trace=True).trace
+    >>> ax = sdkit.plots.guidance_split(pipe, trace, columns=4)
+    >>> ax.figure.savefig("split.png")
     """
     at = _spread(trace, columns)
     picture = decode if exact else preview
@@ -127,6 +139,13 @@ def schedule(
     ------
     InvalidSettings
         For an unknown curve, or ``"beta"`` of a flow-matching scheduler, which has none.
+
+    Examples
+    --------
+    >>> ax = sdkit.plots.schedule(pipe, label="Pocket")
+    >>> ax = sdkit.plots.schedule(pipe.scheduler, steps=4, label="in four steps", ax=ax)
+    >>> len(ax.get_lines()) >= 2
+    True
     """
     scheduler = getattr(scheduler, "scheduler", scheduler)
     if show not in _CURVES:
@@ -171,6 +190,12 @@ def latent_channels(latents: Any, *, step: int = -1, ax: Axes | None = None) -> 
     -------
     matplotlib.axes.Axes
         Blue is below zero, red above; the colour bar gives the values.
+
+    Examples
+    --------
+    >>> r = sdkit.generate(pipe, "a fox in the snow", steps=4)
+    >>> ax = sdkit.plots.latent_channels(r.latents)
+    >>> ax.figure.savefig("channels.png")
     """
     values = (
         latents.scaled()[step]
@@ -219,6 +244,13 @@ def fork_tree(
     -------
     matplotlib.axes.Axes
         Thumbnails are the x0 of the step; a branch is labelled with what was changed.
+
+    Examples
+    --------
+    >>> trace = sdkit.generate(pipe, "a cat on a purple background", steps=6, trace=True).trace
+    >>> forks = [sdkit.fork(pipe, trace, step, prompt="a dog on a purple background") for step in (1, 3)]
+    >>> ax = sdkit.plots.fork_tree(pipe, [fork.trace for fork in forks])
+    >>> ax.figure.savefig("tree.png")
     """
     rows = _in_order(traces)
     longest = max(len(t) for t in rows)

@@ -33,6 +33,13 @@ def walk_distances(walks: Walk | Mapping[str, Walk], ax: Axes | None = None) -> 
     -------
     matplotlib.axes.Axes
         Frames to the right, differences as `sdkit.walks.difference` measures them upwards.
+
+    Examples
+    --------
+    >>> words = ["a cat in the snow", "a fox at night"]
+    >>> walks = {p: sdkit.interpolate(pipe, words, frames=5, steps=4, pacing=p) for p in ("even", "linear")}
+    >>> ax = sdkit.plots.walk_distances(walks)
+    >>> ax.figure.savefig("distances.png")
     """
     ax = axes_or_new(ax, (7, 3))
     for name, walk in _named(walks).items():
@@ -68,6 +75,12 @@ def latent_pca(walks: Walk | Mapping[str, Walk | NDArray[Any]], ax: Axes | None 
     ------
     InvalidSettings
         If the points do not all have the same number of values.
+
+    Examples
+    --------
+    >>> walk = sdkit.interpolate(pipe, ["a cat", "a fox", "a house"], frames=7, steps=4)
+    >>> ax = sdkit.plots.latent_pca(walk)
+    >>> ax.figure.savefig("pca.png")
     """
     named = _named(walks)
     points = {name: _rows(w) for name, w in named.items()}

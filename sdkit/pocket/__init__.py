@@ -25,18 +25,37 @@ FOLDERS: Final = MappingProxyType({"pocket": "weights", "pocket-turbo": "weights
 
 @cache
 def path(name: str = "pocket") -> str:
-    """Folder of the shipped weights; `StableDiffusionPipeline.from_pretrained` opens that of "pocket"."""
+    """Folder of the shipped weights; `StableDiffusionPipeline.from_pretrained` opens that of "pocket".
+
+    Examples
+    --------
+    >>> from diffusers import StableDiffusionPipeline
+    >>> plain = StableDiffusionPipeline.from_pretrained(sdkit.pocket.path())  # no sdkit needed
+    """
     return str(Path(__file__).resolve().parent / FOLDERS[name])
 
 
 @cache
 def card(name: str = "pocket") -> dict[str, Any]:
-    """Facts about the shipped weights: preset, number of objects, side in pixels, default steps and guidance."""
+    """Facts about the shipped weights: preset, number of objects, side in pixels, default steps and guidance.
+
+    Examples
+    --------
+    >>> sdkit.pocket.card()["steps"]
+    20
+    """
     return card_of(Path(path(name))) or {}
 
 
 def card_of(folder: Path) -> dict[str, Any] | None:
-    """The same of a folder that `sdkit.pocket.train` wrote; None of others."""
+    """The same of a folder that `sdkit.pocket.train` wrote; None of others.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> sdkit.pocket.card_of(Path(sdkit.pocket.path())) == sdkit.pocket.card()
+    True
+    """
     try:
         facts = json.loads((folder / "pocket.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -48,12 +67,24 @@ def card_of(folder: Path) -> dict[str, Any] | None:
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """Every word that the shipped Pocket has been trained on, sorted."""
+    """Every word that the shipped Pocket has been trained on, sorted.
+
+    Examples
+    --------
+    >>> "castle" in sdkit.pocket.vocabulary(), "photograph" in sdkit.pocket.vocabulary()
+    (True, False)
+    """
     return words(objects(card()["objects"]))
 
 
 def unknown_words(prompt: str) -> dict[str, tuple[str, ...]]:
-    """Words of a prompt that Pocket has never seen, each with up to two known words of similar spelling."""
+    """Words of a prompt that Pocket has never seen, each with up to two known words of similar spelling.
+
+    Examples
+    --------
+    >>> sdkit.pocket.unknown_words("a casle on a beach")
+    {'casle': ('castle',)}
+    """
     known = set(vocabulary())
     # letters and pictographs: Pocket reads digits one by one, and knows them
     found = [

@@ -38,8 +38,11 @@ class SearchReplace:
 
     Examples
     --------
-    >>> [edit("a red car") for _, edit in SearchReplace("red", ["blue", "green"]).options()]
+    >>> colours = sdkit.SearchReplace("red", ["blue", "green"])
+    >>> [edit("a red car") for _, edit in colours.options()]
     ['a red car', 'a blue car', 'a green car']
+    >>> sdkit.sweep(pipe, "a red car", x={"prompt": colours}, steps=4)
+    <Sweep of 3 cells: ...>
     """
 
     search: str
@@ -77,7 +80,8 @@ class PromptMatrix:
 
     Examples
     --------
-    >>> [edit("a cat") for _, edit in PromptMatrix(["at night", "watercolor"]).options()]
+    >>> phrases = sdkit.PromptMatrix(["at night", "watercolor"])
+    >>> [edit("a cat") for _, edit in phrases.options()]
     ['a cat', 'a cat, at night', 'a cat, watercolor', 'a cat, at night, watercolor']
     """
 
@@ -112,7 +116,8 @@ class Wildcards:
 
     Examples
     --------
-    >>> [edit("") for _, edit in Wildcards("a {animal} on a {place}", animal=["cat", "fox"], place=["beach"]).options()]
+    >>> animals = sdkit.Wildcards("a {animal} on a {place}", animal=["cat", "fox"], place=["beach"])
+    >>> [edit("") for _, edit in animals.options()]
     ['a cat on a beach', 'a fox on a beach']
     """
 

@@ -65,6 +65,14 @@ class Sweep:
     ----------
     cells
         The results that were made, of one picture each, by (x, y, z) index.
+
+    Examples
+    --------
+    >>> grid = sdkit.sweep(pipe, "a cat", x={"guidance_scale": [1, 4]}, y={"seed": [1, 2, 3]}, steps=4)
+    >>> grid.shape, len(grid.missing)
+    ((2, 3, 1), 0)
+    >>> grid[1, 2].settings.guidance_scale, grid[1, 2].settings.seed
+    (4.0, 3)
     """
 
     def __init__(
@@ -270,7 +278,8 @@ def sweep(
 
     Examples
     --------
-    >>> sweep(pipe, "a cat", x={"guidance_scale": [1, 4, 8]}, y={"seed": [1, 2, 3]})  # doctest: +SKIP
+    >>> sdkit.sweep(pipe, "a cat", x={"guidance_scale": [1, 4]}, y={"seed": [1, 2]}, steps=4)
+    <Sweep of 4 cells: guidance scale by seed>
     """
     axes = [axis(name, given) for name, given in (("x", x), ("y", y), ("z", z))]
     guides = guides_in(control, reference)

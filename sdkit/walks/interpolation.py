@@ -127,6 +127,14 @@ def interpolate(
     where. ``sdkit.Walk(folder)`` opens it, and the same call with ``folder=`` goes on.
 
     A picture of a batch and a single picture take different arithmetic paths: expect equality to about 1e-5.
+
+    Examples
+    --------
+    >>> walk = sdkit.interpolate(pipe, ["a cat in the snow", "a fox at night"], seeds=[1, 2], frames=5, steps=4)
+    >>> len(walk), walk.complete
+    (5, True)
+    >>> walk[0.5].size == walk[0].size  # the frame half-way
+    True
     """
     start, _ = taken_in(image)
     if isinstance(keyframes, Walk):
@@ -182,6 +190,13 @@ def interpolate_grid(
     ------
     InvalidSettings, CannotSave, NumericalError
         As for `interpolate`.
+
+    Examples
+    --------
+    >>> corners = [["a cat", "a dog"], ["a house", "a castle"]]
+    >>> grid = sdkit.interpolate_grid(pipe, corners, shape=(2, 3), steps=4)
+    >>> len(grid), grid[1, 2].size == grid[0, 0].size
+    (6, True)
     """
     if len(corners) != 2 or any(
         isinstance(row, (str, Settings, Result)) or len(row) != 2 for row in corners

@@ -56,6 +56,15 @@ class Walk(Sequence[Image.Image]):
     ------
     BadPicture
         If the folder holds no walk, or a damaged one.
+
+    Examples
+    --------
+    >>> walk = sdkit.interpolate(pipe, ["a cat", "a fox"], frames=4, steps=4, folder="walk")
+    >>> same = sdkit.Walk("walk")  # opened again, later
+    >>> [settings.prompt for settings in same.keyframes], len(same)
+    (['a cat', 'a fox'], 4)
+    >>> same.save("walk.gif").name
+    'walk.gif'
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -100,7 +109,7 @@ class Walk(Sequence[Image.Image]):
 
     @property
     def places(self) -> list[Place]:
-        """Where each frame lies, in playing order: ``(0,)`` is the first keyframe, ``(1.5,)`` half-way from the second to the third."""
+        """Where each frame lies, in playing order; ``(0,)`` is the first keyframe, ``(1.5,)`` half-way from the second to the third."""
         if self.plan.places:
             return [p for p in self.plan.places if p in self._frames.there]
         return sorted(self._frames.there)

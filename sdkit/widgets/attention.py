@@ -54,6 +54,12 @@ class AttentionExplorer(Portable):
     ------
     InvalidSettings
         If the result holds no attention.
+
+    Examples
+    --------
+    >>> from sdkit.widgets import AttentionExplorer
+    >>> r = sdkit.generate(pipe, "a red car on a beach", steps=4, attention={"steps": True})
+    >>> path = AttentionExplorer(r).to_html("attention.html")  # works without a kernel
     """
 
     _esm = module("attention.js")

@@ -81,6 +81,14 @@ class DraftsBoard(Studio):
         The drafts on the sheet, as a list of `Result`.
     kept
         Those that were kept, in the order of keeping.
+
+    Examples
+    --------
+    >>> from sdkit.widgets import DraftsBoard
+    >>> board = DraftsBoard(pipe, "a castle at night", count=4, steps=4)
+    >>> board.worker.join()
+    >>> len(board.drafts)
+    4
     """
 
     _esm = module("drafts.js")

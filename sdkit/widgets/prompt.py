@@ -98,8 +98,11 @@ class PromptExplorer(Studio):
 
     Examples
     --------
-    >>> explorer = sdkit.widgets.PromptExplorer(sdkit.load(), "a fox in the snow")  # doctest: +SKIP
-    >>> explorer  # doctest: +SKIP
+    >>> from sdkit.widgets import PromptExplorer
+    >>> explorer = PromptExplorer(pipe, "a fox in the snow", steps=4)  # in a notebook, the last line of a cell
+    >>> explorer.worker.join()  # nobody waits for it there
+    >>> explorer.result.settings.prompt
+    'a fox in the snow'
     """
 
     _esm = module("prompt.js")

@@ -60,6 +60,13 @@ class Sketchpad(Studio):
         What is to be made anew, white on black (L, native size), or None while nothing is painted.
     result
         The picture made from them, as a `Result`; None before the first stroke.
+
+    Examples
+    --------
+    >>> from sdkit.widgets import Sketchpad
+    >>> pad = Sketchpad(pipe, "a house on a green background", strength=0.7)
+    >>> pad.image.getpixel((0, 0))  # white paper, until somebody draws
+    (255, 255, 255)
     """
 
     _esm = module("sketch.js")

@@ -76,6 +76,14 @@ class TraceExplorer(Studio, Portable):
     ------
     InvalidSettings
         If the result holds no trace, or one without latents and x0.
+
+    Examples
+    --------
+    >>> from sdkit.widgets import TraceExplorer
+    >>> r = sdkit.generate(pipe, "a fox in the snow", steps=4, trace=True)
+    >>> TraceExplorer(pipe, r)
+    <TraceExplorer: 4 steps, 1 runs>
+    >>> path = TraceExplorer(pipe, r).to_html("run.html")  # works without a kernel
     """
 
     _esm = module("trace.js")

@@ -77,6 +77,14 @@ class WalkExplorer(Studio, Portable):
     ----------
     walk
         The finished `Walk`; None before the first one.
+
+    Examples
+    --------
+    >>> from sdkit.widgets import WalkExplorer
+    >>> explorer = WalkExplorer(pipe, ["a cat in the snow", "a fox at night"], frames=5, steps=4)
+    >>> explorer.worker.join()
+    >>> len(explorer.walk)
+    5
     """
 
     _esm = module("walk.js")
