@@ -12,7 +12,7 @@ An arc between two noises does not depend on how their numbers are laid out or s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import reduce, wraps
 from typing import Any, Final
@@ -105,10 +105,8 @@ def kept(pipe: Any) -> Iterator[Beginning]:
         replaced(network, "forward", stop),
         replaced(network, "_compiled_call_impl", None),  # a compiled one would not see it
     ):
-        try:
+        with suppress(Begun):
             yield found
-        except Begun:
-            pass
 
 
 @contextmanager
