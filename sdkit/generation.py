@@ -31,7 +31,7 @@ from .models.identity import identity
 from .models.words import cautions
 from .pictures.guides import NO_GUIDES, Guides, guides_in
 from .pictures.metadata import fingerprint
-from .pictures.sources import Picture, effective_fit, mask_note, sized_like, taken_in
+from .pictures.sources import Picture, effective_fit, fitted, mask_note, sized_like, taken_in
 from .pipelines.additions import additions
 from .pipelines.beginnings import begins
 from .pipelines.families import denoiser_of, family_of
@@ -39,6 +39,7 @@ from .pipelines.guiding import check_guides
 from .pipelines.latents import grain_of
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
+from .pipelines.starting import starter
 from .result import Result
 from .settings import Settings
 from .traces.trace import Trace, parts
@@ -389,6 +390,7 @@ def complete(
     """
     shape = image if image is not None else next(iter(guides.control), None)
     wanted = _with_sources(_wanted(pipe, prompt, count, changes, shape), image, mask, guides)
+    wanted = _without_strength(pipe, wanted)
     _check(pipe, wanted, image, mask, guides)
     return wanted
 
@@ -523,6 +525,19 @@ def _with_sources(
     return [s.replace(task=task, fit=effective_fit(s, image), **sums) for s in wanted]
 
 
+def _without_strength(pipe: Any, wanted: list[Settings]) -> list[Settings]:
+    """Record that nothing of the source is kept as it is, where a model edits: it looks at the source at every step."""
+    family = family_of(pipe)
+    if not family.edits or wanted[0].task != "image-to-image":
+        return wanted
+    usual = (Settings.__dataclass_fields__["strength"].default, 1.0)
+    if asked := [s.strength for s in wanted if s.strength not in usual]:
+        raise InvalidSettings(
+            f"strength={asked[0]:g} has no meaning for {family.pipeline}, which looks at the whole image while it draws a new one; leave it out and say in the prompt what to change."
+        )
+    return [s.replace(strength=1.0) for s in wanted]
+
+
 def _with_guides(
     wanted: list[Settings], image: Image.Image | None, guides: Guides
 ) -> list[Settings]:
@@ -576,15 +591,30 @@ def _check(
             raise InvalidSettings(
                 f"Variations are not offered for {type(pipe).__name__}; use other seeds."
             )
-        if image is not None:
-            if s.variation_amount:
+    if image is not None:
+        _check_start(pipe, wanted, image)
+
+
+def _check_start(pipe: Any, wanted: list[Settings], image: Image.Image) -> None:
+    """What would otherwise fail inside a run that begins with a picture."""
+    family = family_of(starter(pipe, wanted[0].task))
+    look = getattr(getattr(pipe, "image_processor", None), "check_image_input", None)
+    for s in wanted:
+        if s.variation_amount:
+            raise InvalidSettings(
+                "variation_amount turns the starting noise of text-to-image; leave it at 0 with an image."
+            )
+        if "strength" in family.accepts and int((s.steps or 0) * s.strength) < 1:
+            raise InvalidSettings(
+                f"strength {s.strength:g} of {s.steps} steps leaves no step to run; raise strength to {_least_strength(s.steps or 1):g} or more, or use more steps."
+            )
+        if family.edits and look is not None:  # FLUX.2 wants a picture of some size
+            try:
+                look(fitted(image, (s.width or image.width, s.height or image.height), s.fit))
+            except ValueError as error:
                 raise InvalidSettings(
-                    "variation_amount turns the starting noise of text-to-image; leave it at 0 with an image."
-                )
-            if int((s.steps or 0) * s.strength) < 1:
-                raise InvalidSettings(
-                    f"strength {s.strength:g} of {s.steps} steps leaves no step to run; raise strength to {_least_strength(s.steps or 1):g} or more, or use more steps."
-                )
+                    f"{family.pipeline} cannot take this image: {error}; ask for another width= and height=."
+                ) from error
 
 
 def _least_strength(steps: int) -> float:

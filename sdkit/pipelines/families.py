@@ -140,6 +140,13 @@ class Family:
         return start if self.control is None else (*start, "control")
 
     @property
+    def edits(self) -> bool:
+        """Whether the call that takes words takes a picture beside them, and has no strength: the picture is looked at."""
+        from_start = "Inpaint" in self.pipeline or "Img2Img" in self.pipeline
+        takes = "image" in self.accepts and "strength" not in self.accepts
+        return takes and not from_start and self.control is None
+
+    @property
     def unheard(self) -> str:
         """What a pipeline of this class wants that cannot be handed over, in words; mostly nothing."""
         asks = ("control_mode" * ("Union" in self.pipeline), "control_mask", "control_video")

@@ -62,7 +62,7 @@ def starting_noise(pipe: Any, s: Settings) -> torch.Tensor:
     if patched:
         shape = (1, shape[1] * 4, shape[2] // 2, shape[3] // 2)
     generator = torch.Generator().manual_seed(s.seed)
-    if s.task != "text-to-image":
+    if s.task != "text-to-image" and not family_of(pipe).edits:
         torch.randn(shape, generator=generator)  # the pipeline draws the source's encoding first
     noise = torch.randn(shape, generator=generator)
     if s.variation_amount and s.variation_seed is not None:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -23,14 +23,15 @@ from sdkit.pictures.guides import NO_GUIDES, Guides
 from sdkit.pictures.sources import fitted, fitted_mask
 
 from .beginnings import Beginning, begun_with, between, kept
-from .calls import announce, no_note_on_torchvision, replaced, steer
+from .calls import announce, replaced, steer
 from .embeddings import encode
-from .families import denoiser_of, family_of
+from .families import Family, denoiser_of, family_of
 from .guiding import by_seed, guiding
-from .latents import laid_out
+from .latents import folded, laid_out
 from .noise import slerp, starting_noise
 from .previews import decode, unpacked
 from .schedulers import scheduler_of
+from .starting import starter
 
 if TYPE_CHECKING:
     from sdkit.settings import Settings
@@ -40,7 +41,6 @@ __all__ = ["OnStep", "Run", "beginning_of", "lock_of", "ran_out"]
 OnStep = Callable[[int, int, Callable[..., Image.Image]], None]
 _locks: WeakKeyDictionary[Any, threading.RLock] = WeakKeyDictionary()
 _locks_guard = threading.Lock()
-_TASKS = {"image-to-image": "AutoPipelineForImage2Image", "inpainting": "AutoPipelineForInpainting"}
 
 
 def lock_of(pipe: Any) -> threading.RLock:
@@ -88,7 +88,7 @@ class Run:
         first = self.wanted[0]
         beginning = self.beginning or self._turned(first)
         with scheduler_of(self.pipe, first.scheduler), _bar(self.pipe, self.progress):
-            runner = self._runner(first.task)
+            runner = starter(self.pipe, first.task)
             with (
                 announce(
                     runner,
@@ -138,16 +138,6 @@ class Run:
             return None
         return Beginning(noise=beginning_of(self.pipe, first).noise)
 
-    def _runner(self, task: str) -> Any:
-        if task == "text-to-image":
-            return self.pipe
-        import diffusers
-
-        with no_note_on_torchvision():  # the classes are imported here
-            runner = getattr(diffusers, _TASKS[task]).from_pipe(self.pipe)
-        runner.set_progress_bar_config(**self.pipe._progress_bar_config)
-        return runner
-
     @contextmanager
     def _stepping(self, runner: Any) -> Iterator[dict[str, Any]]:
         """Hear of every step: by the pipeline's callback or, where it has none, at the scheduler's."""
@@ -195,31 +185,42 @@ class Run:
                 None  # some calls fill it in, and then refuse to have both
             )
         arguments |= guiding(runner, self.guides, first, len(self.wanted))
-        size = (first.width or 0, first.height or 0)
         if self.image is None:
+            return arguments | self._from_noise(family, first, generators)
+        return arguments | self._from_picture(family, first)
+
+    def _from_noise(
+        self, family: Family, first: Settings, generators: list[torch.Generator]
+    ) -> dict[str, Any]:
+        arguments: dict[str, Any] = {"width": first.width or 0, "height": first.height or 0}
+        if self.noise is not None:
+            for g in generators:
+                torch.randn(self.noise.shape[1:], generator=g)
+            arguments["latents"] = self._placed(self.noise)
+        elif family.steerable and any(s.variation_amount for s in self.wanted):
+            arguments["latents"] = self._placed(
+                torch.cat([starting_noise(self.pipe, s) for s in self.wanted])
+            )
+        if "latents" in arguments and "use_resolution_binning" in family.accepts:
+            arguments["use_resolution_binning"] = (
+                False  # noise from outside has the size that was asked for
+            )
+        return arguments
+
+    def _from_picture(self, family: Family, first: Settings) -> dict[str, Any]:
+        size, count = (first.width or 0, first.height or 0), len(self.wanted)
+        self.start = fitted(cast("Image.Image", self.image), size, first.fit)
+        arguments: dict[str, Any] = {"image": self.start if family.edits else [self.start] * count}
+        if "strength" in family.accepts:
+            arguments["strength"] = first.strength
+        if family.edits and self.noise is not None:
+            arguments["latents"] = self._placed(self.noise)
+        if {"width", "height"} <= family.accepts:
             arguments |= {"width": size[0], "height": size[1]}
-            if self.noise is not None:
-                for g in generators:
-                    torch.randn(self.noise.shape[1:], generator=g)
-                arguments["latents"] = self._placed(self.noise)
-            elif family.steerable and any(s.variation_amount for s in self.wanted):
-                arguments["latents"] = self._placed(
-                    torch.cat([starting_noise(self.pipe, s) for s in self.wanted])
-                )
-            if "latents" in arguments and "use_resolution_binning" in family.accepts:
-                arguments["use_resolution_binning"] = (
-                    False  # noise from outside has the size that was asked for
-                )
-            return arguments
-        self.start = fitted(self.image, size, first.fit)
-        arguments |= {"image": [self.start] * len(self.wanted), "strength": first.strength}
         if self.mask is not None:
-            self.hole = fitted_mask(self.mask, self.image.size, size, first.fit)
-            arguments |= {
-                "mask_image": [self.hole] * len(self.wanted),
-                "width": size[0],
-                "height": size[1],
-            }
+            frame = cast("Image.Image", self.image).size
+            self.hole = fitted_mask(self.mask, frame, size, first.fit)
+            arguments["mask_image"] = [self.hole] * count
         return arguments
 
     def _placed(self, noise: torch.Tensor) -> torch.Tensor:
@@ -267,6 +268,13 @@ def _adding(scheduler: Any, noise: torch.Tensor | None) -> AbstractContextManage
     """Inside the block the scheduler adds this noise to a picture, whatever noise the pipeline has drawn for it."""
     if noise is None:
         return nullcontext()
+    if not hasattr(scheduler, "add_noise"):  # flow matching
+        mix = scheduler.scale_noise
+        return replaced(
+            scheduler,
+            "scale_noise",
+            lambda sample, moments, _drawn: mix(sample, moments, folded(noise, sample)),
+        )
     own = scheduler.add_noise
     return replaced(
         scheduler,

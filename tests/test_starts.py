@@ -1,0 +1,187 @@
+"""Pictures to start from and holes to fill, of every family: diffusers' own image-to-image and inpainting, to the bit."""
+
+import inspect
+
+import numpy as np
+import pytest
+import standins
+import torch
+from families import flux, sd3, sdxl
+from PIL import Image
+
+import sdkit
+from sdkit.errors import InvalidSettings
+from sdkit.pipelines.families import family_of
+from sdkit.pipelines.starting import starter
+
+STARTS = {
+    "sd15": "StableDiffusionImg2ImgPipeline",
+    "sdxl": "StableDiffusionXLImg2ImgPipeline",
+    "sd3": "StableDiffusion3Img2ImgPipeline",
+    "flux": "FluxImg2ImgPipeline",
+    "flux2_klein": "Flux2KleinPipeline",
+    "z_image": "ZImageImg2ImgPipeline",
+    "qwen_image": "QwenImageImg2ImgPipeline",
+    "flux2": "Flux2Pipeline",
+    "chroma": "ChromaImg2ImgPipeline",
+    "lcm": "LatentConsistencyModelImg2ImgPipeline",
+    "flux2_klein_kv": "Flux2KleinKVPipeline",
+    "sd15_pag": "StableDiffusionPAGImg2ImgPipeline",
+    "sdxl_pag": "StableDiffusionXLPAGImg2ImgPipeline",
+    "kandinsky3": "Kandinsky3Img2ImgPipeline",
+    "kandinsky": "KandinskyImg2ImgCombinedPipeline",
+    "kandinsky22": "KandinskyV22Img2ImgCombinedPipeline",
+    "deepfloyd": "IFImg2ImgPipeline",
+}
+HOLES = {
+    "sd15": "StableDiffusionInpaintPipeline",
+    "sdxl": "StableDiffusionXLInpaintPipeline",
+    "sd3": "StableDiffusion3InpaintPipeline",
+    "flux": "FluxInpaintPipeline",
+    "flux2_klein": "Flux2KleinInpaintPipeline",
+    "z_image": "ZImageInpaintPipeline",
+    "qwen_image": "QwenImageInpaintPipeline",
+    "sd15_pag": "StableDiffusionPAGInpaintPipeline",
+    "sdxl_pag": "StableDiffusionXLPAGInpaintPipeline",
+    "deepfloyd": "IFInpaintingPipeline",
+}
+# they edit, and the eyes of their small stand-ins stay shut: diffusers' own call fails alike
+BLIND = ("qwen_image21", "dream-lite", "dream-lite-mobile")
+
+
+def noisy(seed, size):
+    chance = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(chance).resize(size, Image.Resampling.BICUBIC)
+
+
+def hole(size):
+    """White below a slanting line."""
+    rows, columns = np.indices(size[::-1])
+    return Image.fromarray(np.uint8(rows + columns > sum(size) / 2) * 255)
+
+
+def bare(pipe, settings, image, mask=None):
+    """What diffusers' class makes of the same parts and settings, in 0 to 255."""
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    size = (settings.width, settings.height)
+    options = {
+        "image": image,
+        "mask_image": mask,
+        "strength": settings.strength,
+        "width": size[0],
+        "height": size[1],
+        family_of(pipe).guidance: settings.guidance_scale,
+        "guidance_schedule": None,
+    }
+    if mask is None:
+        del options["mask_image"]
+    out = pipe(
+        prompt="a cat",
+        num_inference_steps=settings.steps,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="np",
+        **{name: value for name, value in options.items() if name in accepted},
+    )
+    pixels = (out.images if hasattr(out, "images") else out.image)[0]
+    made = Image.fromarray((pixels * 255).round().astype(np.uint8)[..., :3])
+    return np.asarray(made if mask is None else Image.composite(made, image, mask))
+
+
+@pytest.fixture(scope="module", params=[n for n in standins.EVERY if n not in BLIND])
+def family(request):
+    side = max(standins.side_of(request.param), 64 if "flux2" in request.param else 0)
+    return request.param, standins.build(request.param), (side, side)
+
+
+def check(pipe, size, kind, **given):
+    options = {"steps": 3, "width": size[0], "height": size[1], "seed": 3, "progress": False}
+    task = "inpainting" if "mask" in given else "image-to-image"
+    if kind is None:
+        with pytest.raises(InvalidSettings, match=f"Pipeline does no {task}, for which diffusers"):
+            sdkit.generate(pipe, "a cat", **given, **options)
+        return
+    other = starter(pipe, task)
+    assert type(other).__name__ == kind
+    made = sdkit.generate(pipe, "a cat", **given, **options)
+    assert made.settings.task == task
+    expected = bare(other, made.settings, *given.values())
+    np.testing.assert_array_equal(np.asarray(made.image.convert("RGB")), expected)
+
+
+def test_a_picture_to_start_from(family):
+    name, pipe, size = family
+    check(pipe, size, STARTS.get(name), image=noisy(1, size))
+
+
+def test_a_hole_to_fill(family):
+    name, pipe, size = family
+    check(pipe, size, HOLES.get(name), image=noisy(1, size), mask=hole(size))
+
+
+# -- what transformers carry as tokens, and sizes that are not the model's own ------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "qwen_image", "z_image", "chroma", "flux2"])
+def test_another_size_batches_and_traces(name):
+    pipe, size = standins.build(name), (96, 64)
+    image, mask = noisy(1, size), hole(size)
+    check(pipe, size, STARTS[name], image=image)
+    check(pipe, size, HOLES.get(name), image=image, mask=mask)
+    options = {"image": image, "steps": 3, "seed": 3, "width": 96, "height": 64, "progress": False}
+    alone = sdkit.generate(pipe, "a cat", **options)
+    assert alone.image.size == size
+    pair = sdkit.generate(pipe, ["a red dog", "a cat"], **options)
+    assert np.abs(pair[1].latents - alone.latents).max() < 1e-3
+    traced = sdkit.generate(pipe, "a cat", trace=True, **options)
+    np.testing.assert_array_equal(traced.latents, alone.latents)
+    assert traced.trace.latents.shape[1:] == alone.latents.shape[1:]
+    other = sdkit.generate(pipe, "a cat", **{**options, "image": noisy(2, size)})
+    assert np.abs(other.latents - alone.latents).max() > 1e-3, "the source changes nothing"
+
+
+@pytest.mark.parametrize("name", ["sd3", "flux", "qwen_image", "flux2"])
+def test_walks_from_a_picture(name):
+    pipe, size = standins.build(name), (64, 64)
+    options = {"image": noisy(1, size), "steps": 3, "seed": 3, "width": 64, "height": 64, "progress": False}  # fmt: skip
+    walk = sdkit.interpolate(pipe, ["a cat", "a red dog"], frames=3, pacing="linear", **options)
+    for place, prompt in ((0, "a cat"), (-1, "a red dog")):
+        alone = sdkit.generate(pipe, prompt, **options)
+        np.testing.assert_allclose(np.float32(walk[place]), np.float32(alone.image), atol=1)
+
+
+# -- editing: the picture is looked at ---------------------------------------------------------------------------------
+
+
+def test_editing_has_no_strength():
+    pipe = standins.build("flux2")
+    size = (64, 64)
+    options = {"steps": 2, "width": 64, "height": 64, "progress": False}
+    made = sdkit.generate(pipe, "a cat", image=noisy(1, size), **options)
+    assert made.settings.strength == 1
+    again = sdkit.generate(pipe, made, progress=False)
+    np.testing.assert_array_equal(again.latents, made.latents)
+    with pytest.raises(InvalidSettings, match=r"strength=0.3 has no meaning for Flux2Pipeline"):
+        sdkit.generate(pipe, "a cat", image=noisy(1, size), strength=0.3, **options)
+    with pytest.raises(InvalidSettings, match=r"cannot take this image: Image too small: 32×32"):
+        sdkit.generate(
+            pipe, "a cat", image=noisy(1, size), **{**options, "width": 32, "height": 32}
+        )
+
+
+@pytest.mark.parametrize("base", [sd3, flux, sdxl])
+def test_pipelines_that_only_start_from_pictures_start_as_the_others(base):
+    pipe = base()
+    pipe.set_progress_bar_config(disable=True)
+    other = starter(pipe, "image-to-image")
+    options = {
+        "image": noisy(1, (32, 32)),
+        "steps": 2,
+        "width": 32,
+        "height": 32,
+        "progress": False,
+    }
+    made = sdkit.generate(pipe, "a cat", **options)
+    guidance = {"guidance_scale": made.settings.guidance_scale}
+    np.testing.assert_array_equal(
+        sdkit.generate(other, "a cat", **guidance, **options).latents, made.latents
+    )
