@@ -88,6 +88,8 @@ class Family:
         The patches of a joint sequence are filled up to a multiple of this number before the words come.
     packed
         Padding of the words is left out of a joint sequence, so that the patches follow the last real word.
+    ordered
+        The network gives each word a place of its own, so the rows of an encoding must keep their order.
     listens
         The text encoder whose input tells which token is which word, where `sequence` does not.
     selects
@@ -123,6 +125,7 @@ class Family:
     text_first: bool | None = None
     stride: int = 1
     packed: bool = False
+    ordered: bool = False
     listens: str = ""
     selects: str = ""
     two_passes: bool = False
@@ -160,7 +163,7 @@ class Family:
 
         Where they cannot, `beginnings` leads the pipeline's own methods there, a picture at a time.
         """
-        return bool(self.encodes) and self.steerable
+        return bool(self.encodes) and self.steerable and self.mixes
 
     def guided(self, guidance_scale: float | None, negative_prompt: str = "") -> bool:
         """Whether a run with these settings asks the network a second time, without the words."""
@@ -234,6 +237,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "embedded": True,
         },
         "Flux2Pipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
@@ -241,6 +245,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "embedded": True,
         },
         "Flux2KleinPipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "two_passes": True,
             "layout": "patches",
@@ -248,6 +253,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "text_first": True,
         },
         "Flux2KleinKVPipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
@@ -308,6 +314,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
         "KolorsPipeline": {"listens": "text_encoder", "sequence": (), "encodes": _POOLED},
         "OvisImagePipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "text_first": True,
             "layout": "tokens",
@@ -336,6 +343,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             ),
         },
         "QwenImagePipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "selects": "valid",
             "text_first": True,
@@ -345,7 +353,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "guidance": "true_cfg_scale",
             "needs_negative": True,
         },
-        "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN},
+        "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN, "ordered": True},
         "ZImagePipeline": {
             "listens": "text_encoder",
             "selects": "valid",
@@ -356,6 +364,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "negates": True,
         },
         "Krea2Pipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "text_first": True,
             "two_passes": True,
@@ -364,6 +373,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "extrapolates": True,
         },
         "Lumina2Pipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "text_first": True,
             "packed": True,

@@ -28,6 +28,7 @@ from .families import denoiser_of, family_of
 from .latents import laid_out
 from .noise import slerp, starting_noise
 from .previews import decode, unpacked
+from .rows import shares
 from .schedulers import scheduler_of
 
 if TYPE_CHECKING:
@@ -240,14 +241,12 @@ def beginning_of(pipe: Any, s: Settings) -> Beginning:
     plain = s.replace(variation_amount=0.0, variation_seed=None)
     turned = s.variation_amount and s.variation_seed is not None
     one, *other = (
-        Run(
-            pipe, [plain.replace(seed=seed)], None, None, on_step=None, progress=False
-        ).begin()
+        Run(pipe, [plain.replace(seed=seed)], None, None, on_step=None, progress=False).begin()
         for seed in ((s.seed, s.variation_seed) if turned else (s.seed,))
     )
     if other:
-        ends = [one.noise, other[0].noise]
-        one.noise = between(lambda noises: slerp(*noises, s.variation_amount), ends)
+        amount, ends = s.variation_amount, [one.noise, other[0].noise]
+        one.noise = between(lambda n: slerp(n[0], n[1], amount), ends, shares([amount]))
     return one
 
 
