@@ -263,7 +263,12 @@ def processor(kind, tokenizer):
         if argument_name != "video_processor":
             kind.check_argument_for_proper_class(self, argument_name, argument)
 
+    def save(self, folder, **_settings):
+        self.image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
     changed = {"check_argument_for_proper_class": check, "__module__": kind.__module__}
+    changed["save_pretrained"] = save
     return type(kind.__name__, (kind,), changed)(
         image_processor=Qwen2VLImageProcessor(
             size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}

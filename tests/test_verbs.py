@@ -3,13 +3,31 @@
 import numpy as np
 import pytest
 import standins
+import torch
 
 import sdkit
 from sdkit.errors import SdkitError
-from sdkit.pipelines.families import family_of
+from sdkit.settings import Settings
+from sdkit.walks.frames import render
+from sdkit.walks.planning import corners_of
+from sdkit.walks.route import Recipe
 
 # predictions without a formula
 WITHOUT_TRACE = {"stable-cascade": "tells neither sigmas nor alphas"}
+
+# a picture of them takes seconds
+SLOW = ("stable-cascade",)
+# what cannot be read from disk here, and what is said of it
+UNREADABLE = dict.fromkeys(
+    ("kandinsky5", "nucleus-image", "dream-lite", "dream-lite-mobile", "longcat-image"),
+    "needs the package torchvision",  # its processor is one of films as well
+) | {
+    # the stand-ins have tokenizers and processors of their own
+    "kolors": "brings its own code",
+    "kolors-pag": "brings its own code",
+    "qwen_image21": "brings its own code",
+    "stable-cascade": "could not be loaded",  # diffusers writes where it does not look
+}
 
 
 @pytest.fixture(scope="module", params=standins.EVERY)
@@ -42,12 +60,8 @@ def test_what_is_recorded_changes_nothing_and_ends_where_the_run_ended(family):
     assert len(traced.trace) >= 2
 
 
-def test_noise_from_outside_is_the_pipelines_own_or_refused(family):
+def test_noise_turns_a_little_in_whatever_form_a_pipeline_draws_it(family):
     _, pipe, _, plain = family
-    if not family_of(pipe).steerable:
-        with pytest.raises(SdkitError, match="Variations are not offered"):
-            sdkit.variations(pipe, plain, count=1, progress=False)
-        return
     near = sdkit.variations(pipe, plain, count=1, amount=1e-4, progress=False)
     far = sdkit.variations(pipe, plain, count=1, amount=0.9, progress=False)
     assert np.isfinite(near.latents).all()
@@ -56,3 +70,69 @@ def test_noise_from_outside_is_the_pipelines_own_or_refused(family):
     ):  # else the pipeline rounds the size of its own noise
         strayed = [np.abs(some.latents - plain.latents).mean() for some in (near, far)]
         assert strayed[0] < strayed[1]
+
+
+def test_a_walk_leaves_and_reaches_its_keyframes_without_a_jump(family):
+    """Also between texts of other lengths, whose rows come one by one."""
+    name, pipe, options, plain = family
+    words = ["a cat", "a long red dog on the grass"]
+    places = (0.0,) if name in SLOW else (0.0, 1e-3, 0.5, 0.999, 1.0)
+    corners = tuple(corners_of(pipe, [Settings(w) for w in words], None, _without(options)))
+    recipes = [Recipe(corners, (t,)) if t % 1 else Recipe((corners[int(t)],)) for t in places]
+    frames = [render(pipe, [recipe])[0] for recipe in recipes]
+    if frames[0].latents.shape == plain.latents[0].shape:
+        np.testing.assert_allclose(
+            frames[0].latents, plain.latents[0], atol=1e-4 * _size(plain.latents)
+        )
+    if name in SLOW:
+        return
+    start, near_start, middle, near_end, end = (frame.latents for frame in frames)
+    apart = np.abs(end - start).mean()
+    assert np.abs(near_start - start).mean() < 0.02 * apart
+    assert np.abs(near_end - end).mean() < 0.02 * apart
+    assert min(np.abs(middle - start).mean(), np.abs(middle - end).mean()) > 0.05 * apart
+
+
+def test_a_folder_is_planned_and_loaded_or_one_sentence_says_why_not(family, tmp_path):
+    name, pipe, options, made = family
+    folder = tmp_path / name
+    pipe.save_pretrained(folder)
+    refused = UNREADABLE.get(name, "")
+    if "own code" in refused:
+        for verb in (sdkit.plan, sdkit.load):
+            with pytest.raises(SdkitError, match=refused):
+                verb(folder, device="cpu")
+        return
+    plan = sdkit.plan(folder, device="cpu", memory="low")
+    networks = [c for c in pipe.components.values() if isinstance(c, torch.nn.Module)]
+    weights = sum(p.numel() * 4 for c in networks for p in c.parameters())
+    assert weights <= sum(size for _, size in plan.parts) < 1.2 * weights + 100_000
+    assert "one step" in str(plan)
+    assert plan.step > 0
+    if refused:
+        with pytest.raises(SdkitError, match=refused):
+            sdkit.load(folder, device="cpu")
+        return
+    again = sdkit.load(folder, device="cpu", memory="low")
+    assert type(again) is type(pipe)
+    picture = np.asarray(sdkit.generate(again, "a cat", **options).image).astype(int)
+    assert np.abs(picture - np.asarray(made.image)).max() <= 1
+
+
+def test_a_sweep_makes_each_cell_as_it_is_made_alone(family):
+    name, pipe, options, made = family
+    if name in SLOW:
+        return
+    options = {key: value for key, value in options.items() if key != "seed"}
+    grid = sdkit.sweep(pipe, "a cat", x={"seed": [3, 4]}, batch_size=1, **options)
+    first, second = (grid[n] for n in range(2))
+    np.testing.assert_array_equal(np.asarray(first.image), np.asarray(made.image))
+    assert not np.array_equal(np.asarray(second.image), np.asarray(made.image))
+
+
+def _without(options):
+    return {name: value for name, value in options.items() if name != "progress"}
+
+
+def _size(latents):
+    return max(1.0, float(np.abs(latents).max()))

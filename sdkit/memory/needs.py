@@ -31,6 +31,7 @@ __all__ = ["MARGIN", "USABLE", "Needs", "decoding", "denoising"]
 
 MARGIN: Final = 2.0
 USABLE: Final = 0.85
+_SIDE: Final = 1024  # of models that do not say it, such as Flux
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Needs:
         denoiser = self.part("denoiser")
         size = denoiser.config.get("sample_size") if denoiser else None
         if size is None:
-            size = 128  # Flux does not say it: 1024
+            return _SIDE
         return (size if isinstance(size, int) else max(size)) * self.scale
 
     def step(self, width: int, height: int, pictures: int = 1) -> int:

@@ -17,6 +17,8 @@ from weakref import WeakKeyDictionary
 from sdkit import pocket
 from sdkit.errors import InvalidSettings
 from sdkit.pictures.legible import printable
+from sdkit.pipelines.families import autoencoder_of
+from sdkit.pipelines.latents import scale_of
 from sdkit.pipelines.placement import Way, offload, tile
 
 from .containers import container_room
@@ -119,8 +121,7 @@ class Plan:
             A diffusers pipeline without hooks, on the processor.
         """
         if self.way.tiled:
-            pipe.vae.enable_slicing()
-            tile(pipe.vae, self.tile, pipe.vae_scale_factor)
+            tile(autoencoder_of(pipe), self.tile, scale_of(pipe), slices=True)
         offload(pipe, self.way.offload, self.device)
         _plans[pipe] = self
         return pipe

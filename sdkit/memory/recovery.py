@@ -18,7 +18,8 @@ from typing import Any
 import torch
 
 from sdkit.errors import OutOfMemory
-from sdkit.pipelines.families import denoiser_of
+from sdkit.pipelines.families import autoencoder_of, denoiser_of
+from sdkit.pipelines.latents import scale_of
 from sdkit.pipelines.placement import offload, offloaded, state, tile
 from sdkit.pipelines.run import ran_out
 from sdkit.settings import Settings
@@ -103,7 +104,7 @@ class Ladder:
         return True
 
     def _slices(self, together: int) -> bool:
-        vae = self.pipe.vae
+        vae = autoencoder_of(self.pipe)
         if together < 2 or getattr(vae, "use_slicing", True):
             return False
         vae.enable_slicing()
@@ -114,16 +115,16 @@ class Ladder:
         return True
 
     def _tiles(self, settings: Settings, *, decoding: bool) -> bool:
-        vae = self.pipe.vae
+        vae = autoencoder_of(self.pipe)
         source = settings.task != "text-to-image"  # its encoding comes before the first step
-        if not (decoding or source) or not hasattr(vae, "enable_tiling"):
+        if not (decoding or source) or not hasattr(vae, "use_tiling"):
             return False
         longest = max(settings.width or 0, settings.height or 0)
         now = getattr(vae, "tile_sample_min_size", longest) if vae.use_tiling else longest
         side = next((s for s in _TILES if s < min(now, longest)), None)
         if side is None:
             return False
-        tile(vae, side, self.pipe.vae_scale_factor)
+        tile(vae, side, scale_of(self.pipe))
         self._tell(
             "tiles",
             "Decoding did not fit into memory; pictures are decoded in overlapping tiles from now on (VAE tiling), which "

@@ -180,7 +180,7 @@ def _parts(place: _Place, variant: str | None, without: Sequence[str]) -> Iterab
             name.startswith("_")
             or name in without
             or not isinstance(owner, list)
-            or owner[0] is None
+            or not (owner and isinstance(owner[0], str))  # some keep lists of numbers there
         ):
             continue
         files = _weights(names, name, variant)

@@ -96,18 +96,11 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         )
     offered: set[str] = set()
     for part, owner in parts.items():
-        if (
-            part.startswith("_")
-            or part in without
-            or not isinstance(owner, list)
-            or owner[0] is None
-        ):
+        if part.startswith("_") or part in without or not is_part(owner):
             continue
         inside = folder / part
         files = contents(inside) if inside.is_dir() else []
-        if owner[0] not in ("diffusers", "transformers", "stable_diffusion") or _brings_code(
-            inside
-        ):
+        if not _well_known(str(owner[0])) or _brings_code(inside):
             raise UnsafeCheckpoint(
                 f"{name}/{part} brings its own code ({owner[0]}), which sdkit does not run."
             )
@@ -139,6 +132,20 @@ def look_into(folder: Path, *, variant: str | None = None, without: Sequence[str
         raise ModelNotFound(
             f"{name!r} offers no variant {variant!r} but {_listed(offered - {''})}; leave variant out for the plain weights."
         )
+
+
+def is_part(owner: object) -> bool:
+    """Whether an entry of model_index.json is a part: library and class; some pipelines keep lists of numbers there."""
+    return isinstance(owner, list) and bool(owner) and isinstance(owner[0], str)
+
+
+def _well_known(library: str) -> bool:
+    """Whether a part's class comes with a library that is installed: some pipelines of diffusers bring text encoders."""
+    if library in ("diffusers", "transformers"):
+        return True
+    import diffusers
+
+    return library.isidentifier() and (Path(diffusers.__path__[0]) / "pipelines" / library).is_dir()
 
 
 # what all keys of a file look like → what it is, and how it is used

@@ -174,6 +174,12 @@ def fetch(
     return folder
 
 
+# how transformers and diffusers ask for a package that a part of a model needs
+_LACKING = re.compile(
+    r"requires the (?:\x1b\[[\d;]*m)?(\w+)(?:\x1b\[[\d;]*m)? library but it was not found"
+)
+
+
 def explained(error: Exception, source: str) -> Exception:
     """One sentence for what the hub or the file system said, or its own first line where it says something else."""
     seen: BaseException | None = error
@@ -185,7 +191,13 @@ def explained(error: Exception, source: str) -> Exception:
     for kinds, parts, kind, sentence in _STORIES:
         if names & kinds or any(part in words for part in parts):
             return kind(sentence.format(source=source))
-    first = next(iter(str(error).splitlines()), type(error).__name__)
+    if lacking := _LACKING.search(words):
+        package = lacking[1]
+        return ModelNotFound(
+            f"{source!r} needs the package {package}, which is not installed; pip install {package}, and load it again."
+        )
+    lines = (line.strip() for line in str(error).splitlines())
+    first = next(filter(None, lines), type(error).__name__)
     return ModelNotFound(f"{source!r} could not be loaded: {first}")
 
 

@@ -21,6 +21,7 @@ import torch
 
 from .calls import replaced
 from .families import denoiser_of
+from .rows import arrived, rows_between
 
 __all__ = ["Beginning", "Begun", "begins", "begun_with", "between", "kept"]
 
@@ -101,12 +102,12 @@ def kept(pipe: Any) -> Iterator[Beginning]:
 
     network = denoiser_of(pipe)
     with (
+        suppress(Begun),
         _heard(pipe, hear),
         replaced(network, "forward", stop),
         replaced(network, "_compiled_call_impl", None),  # a compiled one would not see it
     ):
-        with suppress(Begun):
-            yield found
+        yield found
 
 
 @contextmanager
@@ -127,15 +128,18 @@ def begun_with(pipe: Any, beginning: Beginning | None) -> Iterator[None]:
         yield
 
 
-def between(blend: Blend, ends: Sequence[Any]) -> Any:
+def between(blend: Blend, ends: Sequence[Any], weights: Sequence[float]) -> Any:
     """What lies between values of one make-up: tensors, or tuples, lists and dictionaries of them.
 
     Parameters
     ----------
     blend
-        Joins numbers. Masks, ids and lengths have nothing between them: what any end marks is marked.
+        Joins numbers.
     ends
-        One for each end. Where one is longer than another, the other's last row is repeated.
+        One for each end. Where they differ in length, or in what their masks and zeros leave out, rows come one by one
+        (`rows`); a row that only one end has is that end's.
+    weights
+        Share of each end.
 
     Returns
     -------
@@ -146,41 +150,63 @@ def between(blend: Blend, ends: Sequence[Any]) -> Any:
     if any(end is None for end in ends):  # a mask that is left out hides nothing
         return None
     if isinstance(first, torch.Tensor):
-        return _between(blend, ends)
+        return _between(blend, ends, weights)
     if isinstance(first, (tuple, list)) and len({len(end) for end in ends}) == 1:
-        inner = [between(blend, some) for some in zip(*ends, strict=True)]
+        inner = [between(blend, some, weights) for some in zip(*ends, strict=True)]
         return inner if isinstance(first, list) else tuple(inner)
     if isinstance(first, dict) and all(end.keys() == first.keys() for end in ends):
-        return {key: between(blend, [end[key] for end in ends]) for key in first}
+        return {key: between(blend, [end[key] for end in ends], weights) for key in first}
     return first
 
 
-def _between(blend: Blend, ends: Sequence[torch.Tensor]) -> torch.Tensor:
+def _between(blend: Blend, ends: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
     first = ends[0]
     if all(torch.equal(end, first) for end in ends[1:]):
         return first
-    marks = all(_whole(end) for end in ends)
-    alike = _of_one_shape(ends, repeat=not marks)
-    if marks:
-        return reduce(torch.maximum, alike)
-    return blend([end.float() for end in alike]).to(first)
-
-
-def _whole(tensor: torch.Tensor) -> bool:
-    """Whether there are only whole numbers in it, as in masks, ids and lengths."""
-    return not tensor.is_floating_point() or torch.equal(tensor, tensor.round())
-
-
-def _of_one_shape(ends: Sequence[torch.Tensor], *, repeat: bool) -> list[torch.Tensor]:
-    """Fill up along every axis, with the last row or with zeros."""
     shape = [max(sizes) for sizes in zip(*(end.shape for end in ends), strict=True)]
-    return [_filled(end, shape, repeat=repeat) for end in ends]
-
-
-def _filled(end: torch.Tensor, shape: Sequence[int], *, repeat: bool) -> torch.Tensor:
+    alike = [_filled(end, shape) for end in ends]
+    if all(not end.is_floating_point() or torch.equal(end, end.round()) for end in ends):
+        found = _marks(alike, weights)
+    else:
+        found = _rows(blend, alike, weights)
     for axis, size in enumerate(shape):
-        if missing := size - end.shape[axis]:
-            last = end.narrow(axis, end.shape[axis] - 1, 1)
-            last = last if repeat else torch.zeros_like(last)
-            end = torch.cat([end, *[last] * missing], axis)
-    return end
+        lengths = torch.tensor([end.shape[axis] for end in ends])
+        there = [torch.arange(size) < length for length in lengths]
+        found = found.narrow(axis, 0, int(arrived(there, weights).sum()))
+    return found.to(first)
+
+
+def _filled(end: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Fill up with zeros along every axis."""
+    filled = end.new_zeros(tuple(shape))
+    filled[tuple(slice(size) for size in end.shape)] = end
+    return filled
+
+
+def _marks(ends: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Masks, lengths and ids, which have nothing between them.
+
+    The marks of a mask ``(B, T)`` come one by one, a length grows with the rows that it counts, and of ids the larger are taken.
+    """
+    found = reduce(torch.maximum, ends)
+    if found.ndim == 2 and not bool((found > 1).any()):
+        rows = [arrived([end[b] > 0 for end in ends], weights) for b in range(len(found))]
+        return found * torch.stack(rows).to(found)
+    if found.ndim == 1:
+        counts = [
+            arrived([torch.arange(int(top)) < int(end[i]) for end in ends], weights).sum()
+            for i, top in enumerate(found)
+        ]
+        return torch.stack(counts).to(found)
+    return found
+
+
+def _rows(blend: Blend, ends: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """Numbers; a row that is zero in one end is not there."""
+    numbers = [end.float() for end in ends]
+    if numbers[0].ndim < 2:
+        return blend(numbers)
+    there = [end.abs().sum(-1).reshape(-1, end.shape[-2]).sum(0) > 0 for end in numbers]
+    if not all(bool(t.any()) for t in there):  # zeros as a whole say something else
+        return blend(numbers)
+    return rows_between(blend, numbers, there, weights)

@@ -89,6 +89,8 @@ class Family:
         The patches of a joint sequence are filled up to a multiple of this number before the words come.
     packed
         Padding of the words is left out of a joint sequence, so that the patches follow the last real word.
+    ordered
+        The network gives each word a place of its own, so the rows of an encoding must keep their order.
     listens
         The text encoder whose input tells which token is which word, where `sequence` does not.
     selects
@@ -124,6 +126,7 @@ class Family:
     text_first: bool | None = None
     stride: int = 1
     packed: bool = False
+    ordered: bool = False
     listens: str = ""
     selects: str = ""
     two_passes: bool = False
@@ -191,7 +194,7 @@ class Family:
 
         Where they cannot, `beginnings` leads the pipeline's own methods there, a picture at a time.
         """
-        return bool(self.encodes) and self.steerable
+        return bool(self.encodes) and self.steerable and self.mixes
 
     @property
     def true_guidance(self) -> bool:
@@ -277,6 +280,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "embedded": True,
         },
         "Flux2Pipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
@@ -284,6 +288,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "embedded": True,
         },
         "Flux2KleinPipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "two_passes": True,
             "layout": "patches",
@@ -291,6 +296,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "text_first": True,
         },
         "Flux2KleinKVPipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "layout": "patches",
             "encodes": ("prompt_embeds", None),
@@ -351,6 +357,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         },
         "KolorsPipeline": {"listens": "text_encoder", "sequence": (), "encodes": _POOLED},
         "OvisImagePipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "text_first": True,
             "layout": "tokens",
@@ -379,6 +386,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             ),
         },
         "QwenImagePipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "selects": "valid",
             "text_first": True,
@@ -388,7 +396,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "guidance": "true_cfg_scale",
             "needs_negative": True,
         },
-        "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN},
+        "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN, "ordered": True},
         "ZImagePipeline": {
             "listens": "text_encoder",
             "selects": "valid",
@@ -399,6 +407,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "negates": True,
         },
         "Krea2Pipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "text_first": True,
             "two_passes": True,
@@ -407,6 +416,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "extrapolates": True,
         },
         "Lumina2Pipeline": {
+            "ordered": True,
             "listens": "text_encoder",
             "text_first": True,
             "packed": True,

@@ -58,12 +58,19 @@ _COSTS: Final = {
 }
 
 
-def tile(vae: Any, side: int, scale: int) -> None:
-    """Let an autoencoder work in tiles of so many pixels a side.
+def tile(vae: Any, side: int, scale: int, *, slices: bool = False) -> None:
+    """Let an autoencoder work in tiles of so many pixels a side, and with `slices` on one picture at a time.
 
     Diffusers' own tiles are as large as the pictures the autoencoder was trained on, so that switching tiling on
-    changes nothing for exactly those: 512 pixels for SD 1.5, 1024 for SDXL.
+    changes nothing for exactly those: 512 pixels for SD 1.5, 1024 for SDXL. Models without an autoencoder, and
+    autoencoders that cannot, are left as they are.
     """
+    if slices and hasattr(
+        vae, "use_slicing"
+    ):  # all have the methods, which raise where nothing is behind them
+        vae.enable_slicing()
+    if not hasattr(vae, "use_tiling"):
+        return
     vae.enable_tiling()
     if hasattr(vae, "tile_latent_min_size"):
         vae.tile_sample_min_size, vae.tile_latent_min_size = side, side // scale

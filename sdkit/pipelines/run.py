@@ -30,6 +30,7 @@ from .guiding import by_seed, guiding
 from .latents import folded, laid_out
 from .noise import slerp, starting_noise
 from .previews import decode, unpacked
+from .rows import shares
 from .schedulers import scheduler_of
 from .starting import starter
 
@@ -254,8 +255,8 @@ def beginning_of(pipe: Any, s: Settings) -> Beginning:
         for seed in ((s.seed, s.variation_seed) if turned else (s.seed,))
     )
     if other:
-        ends = [one.noise, other[0].noise]
-        one.noise = between(lambda noises: slerp(*noises, s.variation_amount), ends)
+        amount, ends = s.variation_amount, [one.noise, other[0].noise]
+        one.noise = between(lambda n: slerp(n[0], n[1], amount), ends, shares([amount]))
     return one
 
 

@@ -7,7 +7,7 @@ where its family takes them; elsewhere they are led inside of its call (`leading
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ from sdkit.memory.recovery import Ladder
 from sdkit.pipelines.embeddings import Texts, encodings
 from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.noise import starting_noise
+from sdkit.pipelines.rows import arrived, rows_between, shares
 from sdkit.pipelines.run import Run, lock_of
 
 from .leading import Led, led
@@ -137,8 +138,13 @@ def _embeds(
     for negative in (False, True) if guided else (False,):
         names = next(encoding for (_, side), encoding in texts.items() if side == negative)
         for n in names:
-            corners = [[texts[_side(s, negative=negative)][n] for s in r.corners] for r in recipes]
-            embeds[f"negative_{n}" if negative else n] = _stacked(pipe, n, recipes, corners)
+            rows = [
+                _words(pipe, n, r, [texts[_side(s, negative=negative)] for s in r.corners])
+                for r in recipes
+            ]
+            dtype = names[n].dtype if "mask" in n else denoiser_of(pipe).dtype
+            place = names[n].device if "mask" in n else pipe._execution_device
+            embeds[f"negative_{n}" if negative else n] = torch.cat(rows).to(place, dtype)
     return embeds
 
 
@@ -146,22 +152,38 @@ def _side(s: Settings, *, negative: bool) -> tuple[str, bool]:
     return (s.negative_prompt if negative else s.prompt), negative
 
 
-def _stacked(
-    pipe: Any, name: str, recipes: Sequence[Recipe], corners: list[list[torch.Tensor]]
+def _words(
+    pipe: Any, name: str, recipe: Recipe, corners: Sequence[Mapping[str, torch.Tensor]]
 ) -> torch.Tensor:
-    if "mask" in name:  # a mask has no half: what any corner near by says is read
-        parts = [_words(recipe, some) for recipe, some in zip(recipes, corners, strict=True)]
-        return (torch.cat(parts) > 0).to(corners[0][0])
-    rows = [_words(recipe, some) for recipe, some in zip(recipes, corners, strict=True)]
-    return torch.cat(rows).to(pipe._execution_device, denoiser_of(pipe).dtype)
+    """One text encoding, ``(1, T, D)`` or pooled ``(1, D)``, or its mask ``(1, T)``, at a place between its corners."""
+    values = [corner[name].cpu().float() for corner in corners]
+    if len({id(corner) for corner in corners}) == 1:
+        return values[0]
+    path = partial(blend, WORD_PATHS[recipe.words], at=recipe.at)
+    if "mask" in name:
+        rows = corners[0]["prompt_embeds"].shape[1]
+        found = arrived([_marked(mask, rows) for mask in values], shares(recipe.at)).float()
+        return found[:, None].expand(rows, values[0].numel() // rows).reshape(values[0].shape)
+    if values[0].ndim != 3:
+        return path(values)
+    there = [_there(corner, value) for corner, value in zip(corners, values, strict=True)]
+    if recipe.words == "aligned" and not family_of(pipe).ordered:
+        values = align(values, torch.stack(there).all(0))
+    return rows_between(path, values, there, shares(recipe.at))
 
 
-def _words(recipe: Recipe, corners: list[torch.Tensor]) -> torch.Tensor:
-    """One text encoding, ``(1, T, D)`` or pooled ``(1, D)``, at a place between its corners."""
-    corners = [c.cpu().float() for c in corners]
-    if recipe.words == "aligned" and corners[0].ndim == 3:
-        corners = align(corners)
-    return blend(WORD_PATHS[recipe.words], corners, recipe.at)
+def _there(corner: Mapping[str, torch.Tensor], words: torch.Tensor) -> torch.Tensor:
+    """Rows ``(T,)`` that an encoding has: those that no mask hides, and that are not filled up with zeros."""
+    filled = words[0].abs().sum(-1) > 0
+    if not filled.any():  # zeros as a whole say that nothing was said
+        filled = ~filled
+    masks = [mask for name, mask in corner.items() if "mask" in name]
+    return filled & _marked(masks[0].cpu(), len(filled)) if masks else filled
+
+
+def _marked(mask: torch.Tensor, rows: int) -> torch.Tensor:
+    """Rows ``(T,)`` that a mask ``(1, T)`` shows; some families spread it over the width of the encoding, ``(1, T·D)``."""
+    return mask.reshape(rows, -1).amax(-1) > 0
 
 
 def _noise(pipe: Any, recipe: Recipe) -> torch.Tensor:

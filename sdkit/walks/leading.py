@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sdkit.errors import InvalidSettings
 from sdkit.pipelines.beginnings import Beginning, between
 from sdkit.pipelines.families import family_of
+from sdkit.pipelines.rows import shares
 from sdkit.pipelines.run import beginning_of
 
 from .paths import NOISE_PATHS, WORD_PATHS, blend, circle
@@ -51,15 +52,15 @@ class Led:
         ends = [self.begun(corner) for corner in recipe.corners]
         words = partial(_path, WORD_PATHS[recipe.words], recipe.at)
         noise = partial(_path, NOISE_PATHS[recipe.noise], recipe.at)
-        found = Beginning(
-            between(words, [end.words for end in ends]),
-            [] if family_of(self.pipe).steerable else between(noise, [end.noise for end in ends]),
-        )
+        found, weights = Beginning(), shares(recipe.at)
+        found.words = between(words, [end.words for end in ends], weights)
+        if not family_of(self.pipe).steerable:
+            found.noise = between(noise, [end.noise for end in ends], weights)
         if recipe.circle is not None and found.noise:
             seed, turn = recipe.circle
             far = recipe.corners[0].replace(seed=seed, variation_amount=0.0)
             around = [found.noise, self.begun(far).noise]
-            found.noise = between(lambda two: circle(*two, turn), around)
+            found.noise = between(lambda n: circle(n[0], n[1], turn), around, [1.0, 0.0])
         return found
 
 

@@ -82,10 +82,20 @@ def alignment(a: torch.Tensor, b: torch.Tensor) -> list[int]:
     return matched
 
 
-def align(corners: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Put the rows of all encodings ``(1, T, D)`` in the order that fits the first, so that words move to like words."""
+def align(corners: Sequence[torch.Tensor], rows: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """Put the rows of all encodings ``(1, T, D)`` in the order that fits the first, so that words move to like words.
+
+    With `rows` ``(T,)`` of bool only those, which all of them have, change places among each other.
+    """
     first = corners[0]
-    return [first, *(c[:, alignment(first[0], c[0])] for c in corners[1:])]
+    rows = torch.ones(first.shape[1], dtype=torch.bool) if rows is None else rows
+    return [first, *(_matched(first, c, rows) for c in corners[1:])]
+
+
+def _matched(first: torch.Tensor, other: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    other = other.clone()
+    other[:, rows] = other[:, rows][:, alignment(first[0, rows], other[0, rows])]
+    return other
 
 
 def circle(a: torch.Tensor, b: torch.Tensor, turn: float) -> torch.Tensor:
