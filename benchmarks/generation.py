@@ -102,7 +102,33 @@ def rows(rounds: int) -> list[tuple[str, str]]:
     best = alternate({"plain": plain, "new": ours_new_words, "again": ours_again}, rounds)
     table.append(("`generate` ÷ bare `pipe(...)`, CPU time", f"{best['new'] / best['plain']:.3f}"))
     table.append(("the same with words seen before", f"{best['again'] / best['plain']:.3f}"))
+    table += compiled(pipe, ours_again, rounds)
     table += anatomy(pipe, rounds)
+    return table
+
+
+def compiled(pipe: object, ours: object, rounds: int) -> list[tuple[str, str]]:
+    """The same picture where onnxruntime computes the UNet, against torch on as many threads."""
+    import torch
+
+    import sdkit
+
+    fast = sdkit.load(device="cpu", compile="onnx")
+    fast.set_progress_bar_config(disable=True)
+
+    def graph() -> np.ndarray:
+        made = sdkit.generate(fast, PROMPT, seed=7, steps=20, guidance_scale=4.0, progress=False)
+        return np.asarray(made.image)
+
+    apart = int(np.abs(graph().astype(int) - ours().astype(int)).max())
+    table = [('`compile="onnx"`: levels of 255 from torch\'s picture', f"{apart}")]
+    usual = torch.get_num_threads()
+    for threads in dict.fromkeys((1, usual)):
+        torch.set_num_threads(threads)
+        best = alternate({"torch": ours, "onnx": graph}, rounds)
+        name = f'`compile="onnx"` ÷ torch, whole picture, CPU time, {threads} thread'
+        table.append((name + "s" * (threads > 1), f"{best['onnx'] / best['torch']:.3f}"))
+    torch.set_num_threads(usual)
     return table
 
 

@@ -11,6 +11,7 @@ import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 import sdkit
+from sdkit.cli import main
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
 from sdkit.pipelines.tokens import read_prompt
 from sdkit.widgets.page import networks, runtime, script, write
@@ -174,9 +175,9 @@ def test_the_graph_is_the_network_and_tells_its_attention(pocket):
 def test_turbo_is_told_its_guidance(tiny):
     from diffusers import UNet2DConditionModel
 
-    tiny.register_modules(
-        unet=UNet2DConditionModel.from_config({**tiny.unet.config, "time_cond_proj_dim": 16})
-    )
+    config = {k: v for k, v in tiny.unet.config.items() if k != "_use_default_values"}
+    unet = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 16})
+    tiny.register_modules(unet=unet)
     networks.check(tiny)
     assert networks.facts(tiny)["embedded"]
     import onnxruntime
@@ -214,3 +215,17 @@ def test_the_runtime_becomes_plain_script(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "_member", lambda name: text)
     code = f"const self = {{ location: {{ href: 'here' }} }}; {runtime.BUILDS['processor'].plain_script()} return [ort.env, ort.default];"
     assert node([], code) == ["here", 2]
+
+
+def test_the_command_writes_a_page_of_pocket(monkeypatch, tmp_path, capsys):
+    asked = []
+    monkeypatch.setattr(
+        "sdkit.widgets.page.write",
+        lambda pipe, path, settings: asked.append((pipe, path, settings)) or path,
+    )
+    assert main(["page", str(tmp_path / "live.html"), "--prompt", "a fox", "--seed", "5"]) == 0
+    ((pipe, path, settings),) = asked
+    assert settings.prompt == "a fox"
+    assert settings.seed == 5
+    assert networks.check(pipe) is None
+    assert capsys.readouterr().out.strip() == str(path)
