@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
+from latex2mathml.converter import convert
 
 
 def _inline(translator: Any, node: Any) -> None:
-    translator.body.append(tex2mathml(node.astext()))
+    translator.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
 def _block(translator: Any, node: Any) -> None:
-    formula = tex2mathml(node.astext(), as_block=True)
+    formula = convert(node.astext(), display="block")
     translator.body.append(f'<div class="math">{formula}</div>')
     raise nodes.SkipNode
 
