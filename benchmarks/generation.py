@@ -102,12 +102,12 @@ def rows(rounds: int) -> list[tuple[str, str]]:
     best = alternate({"plain": plain, "new": ours_new_words, "again": ours_again}, rounds)
     table.append(("`generate` ÷ bare `pipe(...)`, CPU time", f"{best['new'] / best['plain']:.3f}"))
     table.append(("the same with words seen before", f"{best['again'] / best['plain']:.3f}"))
-    table += compiled(pipe, ours_again, rounds)
+    table += compiled(ours_again, rounds)
     table += anatomy(pipe, rounds)
     return table
 
 
-def compiled(pipe: object, ours: object, rounds: int) -> list[tuple[str, str]]:
+def compiled(ours: object, rounds: int) -> list[tuple[str, str]]:
     """The same picture where onnxruntime computes the UNet, against torch on as many threads."""
     import torch
 

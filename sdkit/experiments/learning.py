@@ -16,6 +16,7 @@ import torch
 from sdkit.errors import InvalidSettings
 from sdkit.generation import generate
 from sdkit.pictures.files import path_of
+from sdkit.pipelines.families import denoiser_of
 from sdkit.pocket import history
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def learned(
             f"The folder '{place}' holds no history of a training; give the folder 'history' of a run of sdkit.pocket.train."
         )
     pipe = pipe if pipe is not None else load()
-    both = torch.nn.ModuleDict({"text": pipe.text_encoder, "unet": pipe.unet})
+    both = torch.nn.ModuleDict({"text": pipe.text_encoder, "unet": denoiser_of(pipe)})
     own = {name: value.clone() for name, value in both.state_dict().items()}
     results = []
     try:

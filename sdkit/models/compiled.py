@@ -102,9 +102,10 @@ class _Graph:
 
     def answers(self, given: dict[str, Any]) -> bool:
         """Whether the graph computes what this call wants; if somebody looks inside the network, torch does."""
-        tensors = [given.get(name) for name in ("sample", "encoder_hidden_states")]
+        tensors = [t for n in ("sample", "encoder_hidden_states") if (t := given.get(n)) is not None]
         told = {name for name, value in given.items() if value is not None}
-        guided = {"timestep_cond"} if self.network.config.time_cond_proj_dim else set()
+        config: Any = self.network.config
+        guided = {"timestep_cond"} if config.time_cond_proj_dim else set()
         return (
             all(isinstance(t, torch.Tensor) and t.device.type == "cpu" for t in tensors)
             and all(t.dtype == torch.float32 for t in tensors)
