@@ -1,11 +1,16 @@
 """Every family's stand-in under one roof: how to build it and how large its pictures are."""
 
+import inspect
 import warnings
 
+import numpy as np
 import torch
 from families import FAMILIES
+from PIL import Image
 from standins_a import SIZES_A, STANDINS_A
 from standins_b import SIZES, STANDINS_B
+
+from sdkit.pipelines.families import family_of
 
 # they round every size to one of about 1024×1024, which takes minutes on a processor: tried by hand, not in every run; Ideogram's
 # guidance is a plan for 48 steps
@@ -49,3 +54,39 @@ def bare(pipe, name, prompt="a cat", seed=3):
         output_type="np",
     )
     return (out.images if hasattr(out, "images") else out.image)[0]  # Kandinsky 5 names it so
+
+
+def noisy(seed, size):
+    """A picture of coarse chance, in which every pixel matters."""
+    chance = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    return Image.fromarray(chance).resize(size, Image.Resampling.BICUBIC)
+
+
+def hole(size):
+    """A mask, white below a slanting line."""
+    rows, columns = np.indices(size[::-1])
+    return Image.fromarray(np.uint8(rows + columns > sum(size) / 2) * 255)
+
+
+def bare_start(pipe, settings, image, mask=None):
+    """What a pipeline of diffusers that begins with a picture makes by these settings: a picture."""
+    accepted = inspect.signature(type(pipe).__call__).parameters
+    options = {
+        "strength": settings.strength,
+        "width": settings.width,
+        "height": settings.height,
+        family_of(pipe).guidance: settings.guidance_scale,
+        "guidance_schedule": None,
+    }
+    given = {"image": image} if mask is None else {"image": image, "mask_image": mask}
+    out = pipe(
+        prompt="a cat",
+        num_inference_steps=settings.steps,
+        generator=torch.Generator().manual_seed(settings.seed),
+        output_type="np",
+        **given,
+        **{name: value for name, value in options.items() if name in accepted},
+    )
+    pixels = (out.images if hasattr(out, "images") else out.image)[0]
+    made = Image.fromarray((pixels * 255).round().astype(np.uint8)[..., :3])
+    return made if mask is None else Image.composite(made, image, mask)

@@ -179,6 +179,8 @@ class Run:
                 arguments["guidance_schedule"] = (
                     None  # one number takes the place of a number for each step
                 )
+        if "intermediate_timesteps" in family.accepts and first.steps != 2:
+            arguments["intermediate_timesteps"] = None  # Sana-Sprint has one, for two steps alone
         if family.true_guidance and first.true_cfg_scale is not None:
             arguments["true_cfg_scale"] = first.true_cfg_scale
         if "negative_prompt_embeds" in words and family.takes_negative:
@@ -230,7 +232,14 @@ class Run:
 
     def _finished(self, picture: Image.Image) -> Image.Image:
         """What the mask keeps is taken from the original: the autoencoder alone would soften it."""
-        return picture if self.mask is None else Image.composite(picture, self.start, self.hole)
+        if self.mask is None:
+            return picture
+        kept, hole = self.start, self.hole
+        if (
+            picture.size != kept.size
+        ):  # some models draw in a size of their own, whatever is asked for
+            kept, hole = kept.resize(picture.size), hole.resize(picture.size)
+        return Image.composite(picture, kept, hole)
 
     def _after_step(
         self, runner: Any, step: int, _timestep: Any, tensors: dict[str, Any]
