@@ -31,9 +31,8 @@ Each family of diffusers was built small, with random weights, from its real cla
 start from, alone or with a mask, of the call of diffusers' class for that. ✓: it works. —: refused in one sentence before the
 run. Numbers: the largest difference in latents to the picture made alone.
 **load** and **plan** are of a folder that `save_pretrained` wrote. Five families are not loaded here because their processor
-needs torchvision (Kandinsky 5, Nucleus, both DreamLite, LongCat), three because the stand-in's tokenizer or processor is no
-published class (Kolors, its PAG, Qwen-Image 2.1; so they are not planned either), and Stable Cascade because diffusers 0.42
-does not read back what it wrote.
+needs torchvision (Kandinsky 5, Nucleus, both DreamLite, LongCat), three because the stand-in's tokenizer or processor is not
+whole (Kolors, its PAG, Qwen-Image 2.1), and Stable Cascade because diffusers 0.42 does not read back what it wrote.
 
 """
 

@@ -988,6 +988,13 @@ class PlacedTokenizer(PreTrainedTokenizerFast):
         return found
 
 
+# a saved one asks for the class that it stands in for
+PlacedTokenizer.__name__, PlacedTokenizer.__module__ = (
+    "ChatGLMTokenizer",
+    "diffusers.pipelines.kolors.tokenizer",
+)
+
+
 def kolors_pag():
     torch.manual_seed(0)
     tokenizer = chat_tokenizer(padding_side="left", kind=PlacedTokenizer)
