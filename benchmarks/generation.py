@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from timing import alternate
@@ -107,7 +108,7 @@ def rows(rounds: int) -> list[tuple[str, str]]:
     return table
 
 
-def compiled(ours: object, rounds: int) -> list[tuple[str, str]]:
+def compiled(ours: Callable[[], np.ndarray], rounds: int) -> list[tuple[str, str]]:
     """The same picture where onnxruntime computes the UNet, against torch on as many threads."""
     import torch
 

@@ -179,11 +179,12 @@ def test_turbo_is_told_its_guidance(tiny):
     unet = UNet2DConditionModel.from_config({**config, "time_cond_proj_dim": 16})
     tiny.register_modules(unet=unet)
     networks.check(tiny)
-    assert networks.facts(tiny)["embedded"]
+    told = networks.facts(tiny)
+    assert told["embedded"]
     import onnxruntime
 
     session = onnxruntime.InferenceSession(networks.graphs(tiny)["denoiser"])
-    latents, words = torch.randn(1, 4, 8, 8), torch.randn(1, 32, 128)[..., : tiny.unet.config.cross_attention_dim]  # fmt: skip
+    latents, words = torch.randn(1, *told["latents"]), torch.randn(1, 32, tiny.unet.config.cross_attention_dim)  # fmt: skip
     for guidance in (1.0, 6.5):
         scale = tiny.get_guidance_scale_embedding(torch.tensor([guidance - 1]), embedding_dim=16)
         with torch.no_grad():

@@ -64,7 +64,7 @@ def compile_onnx(pipe: Any) -> None:
     network.forward = _compiled(network)
 
 
-def _compiled(network: nn.Module) -> Callable[..., Any]:
+def _compiled(network: Any) -> Callable[..., Any]:
     """The network's own ``forward``, computed by a graph wherever that is the same."""
     own = network.forward
     graph = _Graph(network, own)
@@ -89,7 +89,7 @@ def _compiled(network: nn.Module) -> Callable[..., Any]:
 class _Graph:
     """The graph of a UNet and its sessions, one for each number of threads that was computed with."""
 
-    def __init__(self, network: nn.Module, own: Callable[..., Any]) -> None:
+    def __init__(self, network: Any, own: Callable[..., Any]) -> None:
         self.network, self.own = network, own
         self._sessions: dict[int, Any] = {}
         self._state: int | None = None
@@ -102,7 +102,7 @@ class _Graph:
 
     def answers(self, given: dict[str, Any]) -> bool:
         """Whether the graph computes what this call wants; if somebody looks inside the network, torch does."""
-        tensors = [t for n in ("sample", "encoder_hidden_states") if (t := given.get(n)) is not None]
+        tensors: list[Any] = [given.get(name) for name in ("sample", "encoder_hidden_states")]
         told = {name for name, value in given.items() if value is not None}
         config: Any = self.network.config
         guided = {"timestep_cond"} if config.time_cond_proj_dim else set()
