@@ -174,8 +174,11 @@ def _mixing(unet: Any, amounts: Tensor) -> Iterator[None]:
 
 
 def _mixed(processor: Callable[..., Tensor], amounts: Tensor) -> Callable[..., Tensor]:
-    def attend(attn: Any, patches: Tensor, words: Tensor, *rest: Any, **named: Any) -> Tensor:
-        one, two = (processor(attn, patches, w, *rest, **named) for w in words.chunk(2, 1))
+    def attend(
+        attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor, **named: Any
+    ) -> Tensor:
+        both = encoder_hidden_states.chunk(2, 1)
+        one, two = (processor(attn, hidden_states, words, **named) for words in both)
         return torch.lerp(one, two, amounts)
 
     return attend
