@@ -28,9 +28,10 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from published import SD15, SDXL
 
 import sdkit
-from sdkit.pocket.training.draw import find_font, render
+from sdkit.pocket.training.draw import find_font
 from sdkit.pocket.training.presets import PRESETS
-from sdkit.pocket.world import COLOURS, Scene, caption, objects, random_scene
+from sdkit.pocket.truth.scenes import overlap, segmentation, true_masks, two_object_scenes
+from sdkit.pocket.world import Scene, caption, objects
 
 PROMPT = "a red car and a blue cat on a beach"
 
@@ -250,56 +251,6 @@ def exactness(pipe: Any) -> float:
 # -- does the map find the thing? ------------------------------------------------------------------------------------
 
 
-def two_object_scenes(count: int) -> list[Scene]:
-    """Scenes with two objects on a plain background whose colour neither has.
-
-    That is seen by drawing the scene, whose exact masks are known: both objects must be there again (IoU of at least
-    0.8) after `true_masks`. Otherwise the icing of a donut on a pink card is missing in the mask, not in the map.
-    """
-    import random
-
-    rng, kinds, found = random.Random("attention"), objects(PRESETS["cpu"].objects), []
-    vivid = ("red", "orange", "yellow", "green", "blue", "purple", "pink")
-    while len(found) < count:
-        s = random_scene(rng, kinds, training=False, composition="pair")
-        if s.style == "plain" and s.background in vivid and min(segmentation(s)) >= 0.8:
-            found.append(s)
-    return found
-
-
-def segmentation(scene: Scene) -> list[float]:
-    """How well `true_masks` finds each object in the scene as drawn: IoU with the exact mask."""
-    drawn = render(scene)
-    found = true_masks((255 * drawn.image).astype(np.uint8), scene)
-    return [overlap(mask, exact > 0.5) for mask, exact in zip(found, drawn.masks, strict=True)]
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union."""
-    return float((a & b).sum() / max(1, (a | b).sum()))
-
-
-def true_masks(picture: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
-    """Masks `(H, W)` of the first and the second object: what differs from the background, on the side where each stands.
-
-    Shade is allowed for: a pixel belongs to the background if some brightness of the background's colour matches it.
-    """
-    from scipy import ndimage
-
-    pixels = picture.astype(np.float32) / 255
-    colour = np.array(COLOURS[scene.background], np.float32)
-    scale = np.clip((pixels @ colour) / (colour @ colour), 0.6, 1.1)[..., None]
-    thing = np.abs(pixels - scale * colour).max(-1) > 0.16
-    thing = ndimage.binary_fill_holes(ndimage.binary_opening(thing))
-    side = len(picture)
-    rows, columns = np.mgrid[:side, :side]
-    first = {
-        "left": columns < side / 2, "beside": columns < side / 2, "right": columns >= side / 2,
-        "above": rows < side / 2, "below": rows >= side / 2,
-    }[scene.relation or "left"]  # fmt: skip
-    return thing & first, thing & ~first
-
-
 def finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, dict[float, float]]]:
     """For each choice of layers, steps and heads: share of peaks inside the right object, and mean IoU by threshold."""
     import random
@@ -506,7 +457,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         )
     scenes = (
-        two_object_scenes(20 if options.quick else options.prompts)
+        two_object_scenes(PRESETS["cpu"], 20 if options.quick else options.prompts)
         if options.only != "cost"
         else []
     )

@@ -1,0 +1,138 @@
+"""Command line: one table, one figure. `python -m sdkit.pocket.truth --figure truth.png`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import sdkit
+from sdkit.pocket import card_of, path
+from sdkit.pocket.training.draw import find_font
+from sdkit.pocket.training.presets import PRESETS, Preset
+from sdkit.pocket.world import objects
+
+from .bottleneck import learn
+from .figure import drawn
+from .looking import looks
+from .scenes import cases
+from .scoring import Marks, Score, mark, removals
+from .walking import outings, walked
+
+__all__ = ["main", "measured", "table"]
+
+Scores = dict[str, dict[str, Score]]
+
+
+def measured(
+    pipe: Any,
+    preset: Preset,
+    *,
+    scenes: int,
+    removed: int,
+    walks: int,
+    each: int,
+    steps: int,
+    frames: int = 9,
+) -> tuple[Scores, Scores]:
+    """Scores of ways to look inside, and of walks.
+
+    Parameters
+    ----------
+    pipe, preset
+        Pocket, and what it was made by.
+    scenes
+        Two objects each.
+    removed
+        In how many of them, evenly spread, a word is silenced where each way points.
+    walks, frames
+        Walks, and frames of each.
+    each
+        Pictures of every kind from which concept vectors are learned.
+    steps
+        Denoising steps of every picture.
+    """
+    options: dict[str, Any] = {"steps": steps, "guidance_scale": preset.guidance_scale}
+    directions = learn(pipe, objects(preset.objects), each=each, **options)
+    asked, marks = cases(preset, scenes), Marks()
+    every = max(1, scenes // max(removed, 1))
+    bar = tqdm(looks(pipe, asked, directions, **options), total=scenes, desc="scenes")
+    for n, look in enumerate(bar):
+        if mark(look, marks) and removed and n % every == 0:
+            removals(pipe, look, marks, steps=steps, guidance=preset.guidance_scale)
+    ways = outings(preset, walks)
+    outside = walked(pipe, preset, ways, frames=frames, **options).scores() if walks else {}
+    return marks.scores(), outside
+
+
+def table(scores: Mapping[str, Mapping[str, Score]]) -> str:
+    """Markdown: a row for each way, a column for each score, means with 95 % intervals."""
+    ways = dict.fromkeys(way for column in scores.values() for way in column)
+    lines = [f"| way | {' | '.join(scores)} |", "|---|" + "---|" * len(scores)]
+    for way in ways:
+        told = [column[way].told() if way in column else "" for column in scores.values()]
+        lines.append(f"| {way} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure, print the tables, and write what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.truth", description=__doc__)
+    parser.add_argument(
+        "--weights", type=Path, default=Path(path()), help="default: the shipped Pocket"
+    )
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument(
+        "--removed", type=int, default=50, help="scenes in which words are silenced"
+    )
+    parser.add_argument("--walks", type=int, default=12)
+    parser.add_argument("--each", type=int, default=4, help="pictures a kind for concept vectors")
+    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--figure", type=Path, default=None, help="write the figure here")
+    parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
+    options = parser.parse_args(argv)
+    for name in ("scenes", "each", "steps"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} is {getattr(options, name)}; give 1 or more.")
+    facts = card_of(options.weights)
+    if facts is None or facts.get("preset") not in PRESETS:
+        parser.error(f"{options.weights} holds no Pocket: its pocket.json is missing or unknown.")
+    find_font()  # its absence is told now, not after minutes
+    pipe: Any = sdkit.load(str(options.weights), device="cpu")
+    pipe.set_progress_bar_config(disable=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        inside, outside = measured(
+            pipe,
+            PRESETS[facts["preset"]],
+            scenes=options.scenes,
+            removed=options.removed,
+            walks=options.walks,
+            each=options.each,
+            steps=options.steps,
+        )
+    for scores in (s for s in (inside, outside) if s):
+        print(table(scores) + "\n")
+    if options.figure is not None:
+        title = f"Ways to look inside, against the truth: {options.scenes} scenes with two objects, 95 % intervals"
+        drawn(inside, title=title).savefig(options.figure, dpi=150)
+    if options.json is not None:
+        told = {
+            part: {
+                name: {way: asdict(s) for way, s in ways.items()} for name, ways in scores.items()
+            }
+            for part, scores in (("inside", inside), ("walks", outside))
+        }
+        options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
