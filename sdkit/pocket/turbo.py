@@ -49,7 +49,9 @@ def write_unet(
         for name, now in unet.state_dict().items()
     }
     folder.mkdir(parents=True, exist_ok=True)
-    config = {k: v for k, v in unet.config.items() if k != "_name_or_path"}
+    config = {
+        k: v for k, v in unet.config.items() if k not in ("_name_or_path", "_use_default_values")
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (folder / "pocket.json").write_text(json.dumps(dict(facts), indent=2) + "\n")
     part = folder / (_DIFFERENCE + ".part")
