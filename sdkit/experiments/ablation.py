@@ -125,8 +125,8 @@ def ablate(
     Examples
     --------
     >>> r = sdkit.generate(pipe, "a red car on a beach", seed=7, steps=4)
-    >>> without = sdkit.ablate(pipe, r, words=["red", "car"])
-    >>> list(without.pictures)
+    >>> ablation = sdkit.ablate(pipe, r, words=["red", "car"])
+    >>> list(ablation.without)
     ['red', 'car']
     """
     result = result[0]

@@ -72,7 +72,7 @@ def fork(
     --------
     >>> trace = sdkit.generate(pipe, "a cat on a purple background", steps=8, trace=True).trace
     >>> other = sdkit.fork(pipe, trace, 3, prompt="a dog on a purple background")
-    >>> other.settings.prompt, other.parent is trace
+    >>> other.settings.prompt, other.trace.parent is trace
     ('a dog on a purple background', True)
     """
     settings = _check(pipe, trace, step, changes)

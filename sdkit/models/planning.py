@@ -57,8 +57,8 @@ def plan(
     >>> plan = sdkit.plan(memory="8GB")
     >>> plan.fits
     True
-    >>> print(plan)  # doctest: +ELLIPSIS
-    Pocket: ...
+    >>> print(plan)
+    pocket: ...
     """
     kind, source, chosen, precision = find(name, device, dtype, variant=variant)
     try:

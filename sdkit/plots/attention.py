@@ -102,7 +102,7 @@ def attention_timeline(
     --------
     >>> maps = sdkit.generate(pipe, "a red car on a beach", steps=4, attention={"steps": True}).attention
     >>> ax = sdkit.plots.attention_timeline(maps, ["red", "car"])
-    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    >>> [label.get_text() for label in ax.get_yticklabels()]
     ['red', 'car']
     """
     chosen = list(words) if words is not None else maps.content_words

@@ -194,7 +194,7 @@ def latent_channels(latents: Any, *, step: int = -1, ax: Axes | None = None) -> 
     Examples
     --------
     >>> r = sdkit.generate(pipe, "a fox in the snow", steps=4)
-    >>> ax = sdkit.plots.latent_channels(r.latents)
+    >>> ax = sdkit.plots.latent_channels(r.latents[0])
     >>> ax.figure.savefig("channels.png")
     """
     values = (

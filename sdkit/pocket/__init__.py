@@ -83,7 +83,7 @@ def unknown_words(prompt: str) -> dict[str, tuple[str, ...]]:
     Examples
     --------
     >>> sdkit.pocket.unknown_words("a casle on a beach")
-    {'casle': ('castle',)}
+    {'casle': ('castle', 'castles')}
     """
     known = set(vocabulary())
     # letters and pictographs: Pocket reads digits one by one, and knows them

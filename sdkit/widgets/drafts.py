@@ -86,7 +86,8 @@ class DraftsBoard(Studio):
     --------
     >>> from sdkit.widgets import DraftsBoard
     >>> board = DraftsBoard(pipe, "a castle at night", count=4, steps=4)
-    >>> board.worker.join()
+    >>> board.worker.join()  # in a notebook, nobody waits for it
+    True
     >>> len(board.drafts)
     4
     """

@@ -99,8 +99,9 @@ class PromptExplorer(Studio):
     Examples
     --------
     >>> from sdkit.widgets import PromptExplorer
-    >>> explorer = PromptExplorer(pipe, "a fox in the snow", steps=4)  # in a notebook, the last line of a cell
-    >>> explorer.worker.join()  # nobody waits for it there
+    >>> explorer = PromptExplorer(pipe, "a fox in the snow", steps=4)
+    >>> explorer.worker.join()  # in a notebook, nobody waits for it
+    True
     >>> explorer.result.settings.prompt
     'a fox in the snow'
     """

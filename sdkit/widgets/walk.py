@@ -82,7 +82,8 @@ class WalkExplorer(Studio, Portable):
     --------
     >>> from sdkit.widgets import WalkExplorer
     >>> explorer = WalkExplorer(pipe, ["a cat in the snow", "a fox at night"], frames=5, steps=4)
-    >>> explorer.worker.join()
+    >>> explorer.worker.join()  # in a notebook, nobody waits for it
+    True
     >>> len(explorer.walk)
     5
     """
