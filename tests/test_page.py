@@ -2,13 +2,13 @@
 
 import json
 import random
-import shutil
 import subprocess
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler
+from playwright._impl._driver import compute_driver_executable
 
 import sdkit
 from sdkit.cli import main
@@ -19,8 +19,7 @@ from sdkit.widgets.page import networks, runtime, script, write
 
 def node(names, code, **given):
     """What a piece of script prints as JSON, run in Node behind modules of the page."""
-    program = shutil.which("node")
-    assert program, "The page's script is tested in Node: apt-get install nodejs"
+    program, _ = compute_driver_executable()  # the Node that Playwright brings
     text = f"{script(*names)}\nconst given = {json.dumps(given)};\nconsole.log(JSON.stringify((() => {{ {code} }})()));"
     done = subprocess.run(
         [program, "-"], input=text, capture_output=True, text=True, encoding="utf-8", check=False
@@ -202,9 +201,13 @@ def test_what_a_page_cannot_hold_is_one_sentence(tiny, tmp_path, monkeypatch):
         write(tiny, tmp_path / "page.html")
     monkeypatch.undo()
     monkeypatch.setenv("SDKIT_RUNTIME", str(tmp_path))
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(MissingExtra, match=r"fetch it there with: npm pack onnxruntime-web@"):
+    monkeypatch.setattr(runtime, "_ADDRESS", (tmp_path / "absent.tgz").as_uri())
+    with pytest.raises(MissingExtra, match=r"could not be fetched .* put this file there: file:"):
         write(tiny, tmp_path / "page.html")
+    (tmp_path / "absent.tgz").write_bytes(b"another file")
+    with pytest.raises(MissingExtra, match=r"not onnxruntime-web 1\.30\.0 as it was published"):
+        write(tiny, tmp_path / "page.html")
+    (tmp_path / "absent.tgz").unlink()
     tiny.scheduler = EulerDiscreteScheduler()
     with pytest.raises(InvalidSettings, match="DDIM and trailing steps"):
         write(tiny, tmp_path / "page.html")

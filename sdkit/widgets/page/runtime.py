@@ -1,27 +1,33 @@
 """The runtime that computes in a page: `onnxruntime-web`, fetched when the first page is made, and cached.
 
-The design decision: one public npm package of fixed version, read where `npm pack` has put it. A page that is opened from
-disk may start a worker only from text, and only one without modules; so the runtime's module is turned into plain script.
+The design decision: one public package of fixed version, fetched from npm's registry and checked against its published sum. A
+page that is opened from disk may start a worker only from text, and only one without modules; so the runtime's module is turned into plain script.
 """
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import os
 import re
-import shutil
-import subprocess
 import tarfile
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from sdkit.errors import MissingExtra
+from sdkit.pictures.files import replacing
 
 __all__ = ["BUILDS", "Build", "fetch", "folder"]
 
 _PACKAGE: Final = "onnxruntime-web"
 _VERSION: Final = "1.30.0"
+_ADDRESS: Final = f"https://registry.npmjs.org/{_PACKAGE}/-/{_PACKAGE}-{_VERSION}.tgz"
+_SHA512: Final = (
+    "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+)
 _EXPORTS: Final = re.compile(r"export\s*\{([^}]*)\};?")
 
 
@@ -62,26 +68,25 @@ def folder() -> Path:
 
 
 def fetch() -> Path:
-    """The package, downloaded on first use; the error says how to get it by hand."""
+    """The package, downloaded on first use and checked; the error says how to get it by hand."""
     path = folder() / f"{_PACKAGE}-{_VERSION}.tgz"
     if path.is_file():
         return path
-    npm, name = shutil.which("npm"), f"{_PACKAGE}@{_VERSION}"
-    said = "npm was not found"
-    if npm:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(  # noqa: S603 - the package's name is a constant of this file
-            [npm, "pack", "--silent", name],
-            cwd=path.parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        said = f"npm said: {(done.stderr.strip().splitlines() or ['nothing'])[-1]}"
-    if not path.is_file():
+    try:
+        with urllib.request.urlopen(_ADDRESS, timeout=60) as answer:  # noqa: S310 - a constant of this file
+            data = answer.read()
+    except OSError as error:
         raise MissingExtra(
-            f"A page needs {name}, which is not in {path.parent} ({said}); fetch it there with: npm pack {name}"
+            f"A page needs {_PACKAGE} {_VERSION}, which is not in {path.parent} and could not be fetched "
+            f"({getattr(error, 'reason', error)}); put this file there: {_ADDRESS}"
+        ) from error
+    if base64.b64encode(hashlib.sha512(data).digest()).decode() != _SHA512:
+        raise MissingExtra(
+            f"What {_ADDRESS} gave is not {_PACKAGE} {_VERSION} as it was published, so it was not kept; fetch it again."
         )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
     return path
 
 
