@@ -73,7 +73,7 @@ def fetch() -> Path:
     if path.is_file():
         return path
     try:
-        with urllib.request.urlopen(_ADDRESS, timeout=60) as answer:  # noqa: S310 - a constant of this file
+        with urllib.request.urlopen(_ADDRESS, timeout=60) as answer:
             data = answer.read()
     except OSError as error:
         raise MissingExtra(
