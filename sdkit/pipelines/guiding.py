@@ -57,10 +57,10 @@ def check_guides(pipe: Any, wanted: Sequence[Settings], guides: Guides) -> None:
         raise InvalidSettings(
             f"{kind} takes no control picture; leave control= out, or use a ControlNet or T2I-Adapter pipeline of diffusers."
         )
-    networks = controls_of(pipe)
-    if guides.control and len(networks) not in (0, len(guides.control)):
+    count = len(controls_of(pipe)) or 1
+    if guides.control and len(guides.control) != count:
         raise InvalidSettings(
-            f"{kind} has {len(networks)} networks for control pictures, and control= has {len(guides.control)}; give one for each, in their order."
+            f"{kind} follows {count} control picture{'s' * (count > 1)}, and control= has {len(guides.control)}; give one for each network, in their order."
         )
     for scale in {s.control_scale for s in wanted} - {None}:
         if not guides.control:
