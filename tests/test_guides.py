@@ -126,6 +126,7 @@ def test_a_controlnet_follows_its_picture_as_in_diffusers(name, request):
     pipe = request.getfixturevalue(name)
     made = sdkit.generate(pipe, "a cat", control=LINES, **QUICK)
     assert_equal(made, bare(pipe, image=LINES))
+    assert made.settings.control_scale == 1, "the pipeline's own is recorded"
     other = sdkit.generate(pipe, "a cat", control=PHOTO, **QUICK)
     assert np.abs(other.latents - made.latents).max() > 1e-3, "the stand-in heeds no control"
     half = sdkit.generate(pipe, "a cat", control=LINES, control_scale=0.5, **QUICK)
@@ -308,6 +309,8 @@ def test_several_adapters_take_a_picture_each():
     made = sdkit.generate(pipe, "a cat", control=[LINES, PHOTO], control_scale=[1, 0.5], **QUICK)
     options = {"image": [LINES, PHOTO], "width": 32, "height": 32}
     assert_equal(made, bare(pipe, adapter_conditioning_scale=[1.0, 0.5], **options))
+    evenly = sdkit.generate(pipe, "a cat", control=[LINES, PHOTO], **QUICK)
+    assert_equal(evenly, bare(pipe, adapter_conditioning_scale=[1.0, 1.0], **options))
     pair = sdkit.generate(
         pipe, ["a dog", "a cat"], control=[LINES, PHOTO], control_scale=[1, 0.5], **QUICK
     )

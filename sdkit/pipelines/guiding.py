@@ -118,7 +118,8 @@ def guiding(runner: Any, guides: Guides, first: Settings, count: int) -> dict[st
         arguments[str(family.control)] = given[0] if len(given) == 1 else given
         if family.control_weight is not None and first.control_scale is not None:
             scale = first.control_scale
-            arguments[family.control_weight] = list(scale) if isinstance(scale, tuple) else scale
+            several = scale if isinstance(scale, tuple) else (scale,) * len(shown)
+            arguments[family.control_weight] = several[0] if len(shown) == 1 else list(several)
     if guides.reference:
         arguments["ip_adapter_image"] = (
             guides.reference[0] if len(guides.reference) == 1 else list(guides.reference)
