@@ -220,10 +220,16 @@ def model_of(pipe: DiffusionPipeline) -> dict[str, Any]:
     InvalidSettings
         If the pipeline was changed in a way that a worker could not repeat, or comes from nowhere.
     """
+    from .pipelines.guiding import adapters_of, controls_of  # brings torch
+
     network = denoiser_of(pipe)
     if getattr(network, "peft_config", None):
         raise InvalidSettings(
             "This pipeline carries LoRA adapters, which workers do not have; fuse them, save it with pipe.save_pretrained(folder), and load that folder."
+        )
+    if adapters_of(pipe) or controls_of(pipe):
+        raise InvalidSettings(
+            "This pipeline carries IP-Adapters or networks for control pictures, which workers do not have; make its pictures here."
         )
     found = origin(pipe)
     if found is None:

@@ -392,6 +392,11 @@ def complete(
     wanted = _with_sources(_wanted(pipe, prompt, count, changes, shape), image, mask, guides)
     wanted = _without_strength(pipe, wanted)
     _check(pipe, wanted, image, mask, guides)
+    if guides.control:
+        own = family_of(starter(pipe, wanted[0].task)).control_scale
+        wanted = [
+            s if s.control_scale is not None else s.replace(control_scale=own) for s in wanted
+        ]
     return wanted
 
 

@@ -1,12 +1,14 @@
 """Control pictures and references: what diffusers' own calls make of them, to the bit, and what is said where none can act."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
 from diffusers import (
     ControlNetModel,
+    FluxControlNetImg2ImgPipeline,
     FluxControlNetModel,
     FluxControlNetPipeline,
     MultiAdapter,
@@ -36,6 +38,7 @@ from transformers import (
 
 import sdkit
 from sdkit.errors import InvalidSettings
+from sdkit.executors import model_of
 
 QUICK = {"steps": 2, "width": 32, "height": 32, "seed": 3, "progress": False}
 
@@ -123,6 +126,7 @@ def test_a_controlnet_follows_its_picture_as_in_diffusers(name, request):
     pipe = request.getfixturevalue(name)
     made = sdkit.generate(pipe, "a cat", control=LINES, **QUICK)
     assert_equal(made, bare(pipe, image=LINES))
+    assert made.settings.control_scale == 1, "the pipeline's own is recorded"
     other = sdkit.generate(pipe, "a cat", control=PHOTO, **QUICK)
     assert np.abs(other.latents - made.latents).max() > 1e-3, "the stand-in heeds no control"
     half = sdkit.generate(pipe, "a cat", control=LINES, control_scale=0.5, **QUICK)
@@ -263,6 +267,19 @@ def test_controlnets_of_transformers_follow_their_pictures(base, kind, network_k
     assert np.abs(pair[1].latents - made.latents).max() < 1e-4
 
 
+def test_a_transformers_controlnet_leads_from_a_picture():
+    pipe = flux()
+    sizes = {"attention_head_dim": 16, "num_attention_heads": 2}
+    extra = joint_network(
+        FluxControlNetModel, pipe.transformer, num_layers=1, num_single_layers=1, **sizes
+    )
+    pipe = put_on(pipe, FluxControlNetPipeline, controlnet=extra)
+    made = sdkit.generate(pipe, "a cat", image=PHOTO, control=LINES, strength=1, **QUICK)
+    again = put_on(pipe, FluxControlNetImg2ImgPipeline)
+    options = {"image": PHOTO, "control_image": LINES, "width": 32, "height": 32, "strength": 1.0}
+    assert_equal(made, bare(again, controlnet_conditioning_scale=1.0, **options))
+
+
 # -- T2I-Adapter -----------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +309,8 @@ def test_several_adapters_take_a_picture_each():
     made = sdkit.generate(pipe, "a cat", control=[LINES, PHOTO], control_scale=[1, 0.5], **QUICK)
     options = {"image": [LINES, PHOTO], "width": 32, "height": 32}
     assert_equal(made, bare(pipe, adapter_conditioning_scale=[1.0, 0.5], **options))
+    evenly = sdkit.generate(pipe, "a cat", control=[LINES, PHOTO], **QUICK)
+    assert_equal(evenly, bare(pipe, adapter_conditioning_scale=[1.0, 1.0], **options))
     pair = sdkit.generate(
         pipe, ["a dog", "a cat"], control=[LINES, PHOTO], control_scale=[1, 0.5], **QUICK
     )
@@ -392,6 +411,17 @@ def test_references_of_several_adapters_and_beside_a_source():
     assert_equal(started, bare(again, image=LINES, strength=1.0, ip_adapter_image=[LOOK, PHOTO]))
 
 
+def test_workers_have_no_adapters(led):
+    for pipe in (seeing(sd15()), led):
+        with pytest.raises(InvalidSettings, match="which workers do not have"):
+            model_of(pipe)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(InvalidSettings, match="without ControlNets and adapters"),
+    ):
+        sdkit.sweep(led, "a cat", x={"seed": [1, 2]}, control=LINES, executor=pool, **QUICK)
+
+
 # -- what cannot act -------------------------------------------------------------------------------------------------
 
 
@@ -406,7 +436,7 @@ def test_what_cannot_lead_is_one_sentence_before_the_run(led):
         (
             led,
             {"control": [LINES, LINES]},
-            r"has 1 networks? for control pictures, and control= has 2",
+            "follows 1 control picture, and control= has 2",
         ),
         (led, {"control": 7}, "control is of type int; give a PIL image"),
         (led, {"control": [LINES, 7]}, r"control\[1\] is of type int"),

@@ -58,6 +58,8 @@ class Family:
         Parameters of its ``__call__``.
     steps, side, guidance_scale
         The defaults of that call; None where it has no such parameter.
+    control_scale
+        The default of what `control_weight` names.
     guidance
         The parameter that sets classifier-free guidance, ``"guidance_scale"`` or ``"true_cfg_scale"``; None without one.
     needs_negative
@@ -111,6 +113,7 @@ class Family:
     steps: int | None = None
     side: int | None = None
     guidance_scale: float | None = None
+    control_scale: float | None = None
     guidance: str | None = None
     needs_negative: bool = False
     no_negative: str | None = None
@@ -170,8 +173,7 @@ class Family:
     @property
     def control_weight(self) -> str | None:
         """The parameter that says how strongly a control picture leads."""
-        names = ("controlnet_conditioning_scale", "adapter_conditioning_scale")
-        return next((name for name in names if name in self.accepts), None)
+        return next((name for name in _CONTROL_WEIGHTS if name in self.accepts), None)
 
     @property
     def tells_steps(self) -> bool:
@@ -217,6 +219,7 @@ class Family:
         return guidance_scale > (0 if self.extrapolates else 1)
 
 
+_CONTROL_WEIGHTS: Final = ("controlnet_conditioning_scale", "adapter_conditioning_scale")
 _POOLED: Final = (
     "prompt_embeds",
     "negative_prompt_embeds",
@@ -469,6 +472,9 @@ def _described(kind: Any) -> Family:
         steps=_number(parameters, "num_inference_steps"),
         side=_number(parameters, "height"),
         guidance_scale=None if guidance is None else _number(parameters, guidance),
+        control_scale=next(
+            (_number(parameters, name) for name in _CONTROL_WEIGHTS if name in accepts), None
+        ),
         guidance=guidance,
         sequence=_CLIP if {"unet", "tokenizer", "text_encoder"} <= parts.keys() else (),
         no_negative=""

@@ -57,10 +57,10 @@ def check_guides(pipe: Any, wanted: Sequence[Settings], guides: Guides) -> None:
         raise InvalidSettings(
             f"{kind} takes no control picture; leave control= out, or use a ControlNet or T2I-Adapter pipeline of diffusers."
         )
-    networks = controls_of(pipe)
-    if guides.control and len(networks) not in (0, len(guides.control)):
+    count = len(controls_of(pipe)) or 1
+    if guides.control and len(guides.control) != count:
         raise InvalidSettings(
-            f"{kind} has {len(networks)} networks for control pictures, and control= has {len(guides.control)}; give one for each, in their order."
+            f"{kind} follows {count} control picture{'s' * (count > 1)}, and control= has {len(guides.control)}; give one for each network, in their order."
         )
     for scale in {s.control_scale for s in wanted} - {None}:
         if not guides.control:
@@ -118,7 +118,8 @@ def guiding(runner: Any, guides: Guides, first: Settings, count: int) -> dict[st
         arguments[str(family.control)] = given[0] if len(given) == 1 else given
         if family.control_weight is not None and first.control_scale is not None:
             scale = first.control_scale
-            arguments[family.control_weight] = list(scale) if isinstance(scale, tuple) else scale
+            several = scale if isinstance(scale, tuple) else (scale,) * len(shown)
+            arguments[family.control_weight] = several[0] if len(shown) == 1 else list(several)
     if guides.reference:
         arguments["ip_adapter_image"] = (
             guides.reference[0] if len(guides.reference) == 1 else list(guides.reference)
