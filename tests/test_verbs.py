@@ -123,6 +123,18 @@ def test_a_sweep_makes_each_cell_as_it_is_made_alone(family):
     assert not np.array_equal(np.asarray(second.image), np.asarray(made.image))
 
 
+@pytest.mark.parametrize("name", ["kandinsky5", "qwen_image21"])
+def test_a_fork_of_a_network_that_keeps_a_cache_or_names_its_answer(name):
+    pipe, side = standins.build(name), standins.side_of(name)
+    made = sdkit.generate(
+        pipe, "a cat", trace=True, steps=3, width=side, height=side, seed=3, progress=False
+    )
+    same = sdkit.fork(pipe, made.trace, 1, progress=False)
+    other = sdkit.fork(pipe, made.trace, 1, prompt="a dog", progress=False)
+    np.testing.assert_allclose(same.latents, made.latents, atol=1e-2)
+    assert np.abs(other.latents - made.latents).max() > 2e-2
+
+
 def _without(options):
     return {name: value for name, value in options.items() if name != "progress"}
 

@@ -83,8 +83,8 @@ class Family:
         Starting noise can be handed in as sdkit draws it.
     batches, mixes
         Diffusers makes several pictures, or pictures of prompts of different length, in one call as it makes them alone.
-    replays
-        The network can be answered for, step by step, which forks do; not where it fills a cache at its first step.
+    caches
+        The network fills a cache at its first step, which the later ones read: that step is run all the same.
     text_first
         In a joint sequence the words come before the patches; None without joint attention.
     stride
@@ -125,7 +125,7 @@ class Family:
     takes_noise: bool = True
     batches: bool = True
     mixes: bool = True
-    replays: bool = True
+    caches: bool = False
     text_first: bool | None = None
     stride: int = 1
     packed: bool = False
@@ -327,7 +327,6 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "Kandinsky5T2IPipeline": {
             "takes_noise": False,
             "mixes": False,
-            "replays": False,
         },
         "Ideogram4Pipeline": {"takes_noise": False},
         "IFPipeline": {"takes_noise": False},
@@ -345,7 +344,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "needs_negative": True,
             "takes_noise": False,
             "mixes": False,
-            "replays": False,
+            "caches": True,
         },
         "Kandinsky3Pipeline": {
             "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),

@@ -66,7 +66,8 @@ def interpolate(
     Parameters
     ----------
     pipe
-        A pipeline of the families SD 1.x, SD 2.x or SDXL, from `sdkit.load()` or your own.
+        A diffusers pipeline, from `sdkit.load()` or your own. Those that take no encodings or noise from outside make one frame
+        at a time, and start from no picture.
     keyframes
         Two or more prompts, `Settings` or `Result`, in any mix. Or a `Walk`, a draft say: its frames are made again at
         the same places, with `changes`; how they are placed and joined is then the draft's own.
@@ -82,7 +83,8 @@ def interpolate(
         - "linear", "ease", "ease-in", "ease-out", or a function from 0..1 to 0..1: the same for every segment.
         - an array of speeds over the whole walk, such as `sdkit.walks.pacing.pace_from_audio` makes.
     words
-        Path between text encodings, see `sdkit.walks.paths`: "aligned", "norm", "slerp" or "lerp".
+        Path between text encodings, see `sdkit.walks.paths`: "aligned", "norm", "slerp" or "lerp". "aligned" is "norm" where
+        the network gives each word a place. Between texts of different length words come, or go, one by one.
     noise
         Path between starting noises: "slerp", "lerp", or "circle", which also turns the noise once around a closed
         way, so that even a walk between equal keyframes moves and comes back.

@@ -79,8 +79,7 @@ def corners_of(
     family, (words, noise) = family_of(pipe), begins(pipe)
     if not family.walks and not (words and (family.steerable or noise)):
         raise InvalidSettings(
-            f"Walks need a pipeline that takes text encodings and noise from outside, or makes them in methods of its own, and "
-            f"{type(pipe).__name__} is not known to; load another model."
+            f"Walks need a pipeline that takes text encodings and noise from outside, and {type(pipe).__name__} is not known to; load another model."
         )
     if not family.walks and image is not None:
         raise InvalidSettings(
