@@ -231,7 +231,7 @@ def test_one_command_writes_table_figure_and_numbers(tmp_path, capsys, monkeypat
     assert "| aligned |" in shown
 
 
-PRESET_KINDS = tuple({item.kind for c in cases(PRESET, 2) for item in c.scene.items})
+PRESET_KINDS = tuple(dict.fromkeys(item.kind for c in cases(PRESET, 2) for item in c.scene.items))
 
 
 @pytest.mark.parametrize(
