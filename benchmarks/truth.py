@@ -1,4 +1,4 @@
-"""Ways to look inside, scored against what Pocket's world knows to be true, and how long that takes. Prints two tables.
+"""Ways to look inside, scored against what Pocket's world knows to be true, and how long that takes. Prints one table.
 
     python benchmarks/truth.py [--quick] [--figure truth.png] [--json truth.json]
 
@@ -13,7 +13,7 @@ import time
 
 from sdkit.pocket.truth.__main__ import main
 
-QUICK = "--scenes 8 --removed 2 --walks 2 --each 1 --steps 5"
+QUICK = "--scenes 8 --removed 2 --each 1 --steps 5"
 
 if __name__ == "__main__":
     given = sys.argv[1:]

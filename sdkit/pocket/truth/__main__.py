@@ -24,7 +24,6 @@ from .figure import drawn
 from .looking import looks
 from .scenes import cases
 from .scoring import Marks, Score, mark, removals
-from .walking import outings, walked
 
 __all__ = ["main", "measured", "table"]
 
@@ -37,12 +36,10 @@ def measured(
     *,
     scenes: int,
     removed: int,
-    walks: int,
     each: int,
     steps: int,
-    frames: int = 9,
-) -> tuple[Scores, Scores]:
-    """Scores of ways to look inside, and of walks.
+) -> Scores:
+    """Scores of ways to look inside.
 
     Parameters
     ----------
@@ -52,8 +49,6 @@ def measured(
         Two objects each.
     removed
         In how many of them, evenly spread, a word is silenced where each way points.
-    walks, frames
-        Walks, and frames of each.
     each
         Pictures of every kind from which concept vectors are learned.
     steps
@@ -67,9 +62,7 @@ def measured(
     for n, look in enumerate(bar):
         if mark(look, marks) and removed and n % every == 0:
             removals(pipe, look, marks, steps=steps, guidance=preset.guidance_scale)
-    ways = outings(preset, walks)
-    outside = walked(pipe, preset, ways, frames=frames, **options).scores() if walks else {}
-    return marks.scores(), outside
+    return marks.scores()
 
 
 def table(scores: Mapping[str, Mapping[str, Score]]) -> str:
@@ -83,7 +76,7 @@ def table(scores: Mapping[str, Mapping[str, Score]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Measure, print the tables, and write what was asked for."""
+    """Measure, print the table, and write what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.truth", description=__doc__)
     parser.add_argument(
         "--weights", type=Path, default=Path(path()), help="default: the shipped Pocket"
@@ -92,7 +85,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--removed", type=int, default=50, help="scenes in which words are silenced"
     )
-    parser.add_argument("--walks", type=int, default=12)
     parser.add_argument("--each", type=int, default=4, help="pictures a kind for concept vectors")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--figure", type=Path, default=None, help="write the figure here")
@@ -109,27 +101,20 @@ def main(argv: list[str] | None = None) -> None:
     pipe.set_progress_bar_config(disable=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        inside, outside = measured(
+        scores = measured(
             pipe,
             PRESETS[facts["preset"]],
             scenes=options.scenes,
             removed=options.removed,
-            walks=options.walks,
             each=options.each,
             steps=options.steps,
         )
-    for scores in (s for s in (inside, outside) if s):
-        print(table(scores) + "\n")
+    print(table(scores))
     if options.figure is not None:
         title = f"Ways to look inside, against the truth: {options.scenes} scenes with two objects, 95 % intervals"
-        drawn(inside, title=title).savefig(options.figure, dpi=150)
+        drawn(scores, title=title).savefig(options.figure, dpi=150)
     if options.json is not None:
-        told = {
-            part: {
-                name: {way: asdict(s) for way, s in ways.items()} for name, ways in scores.items()
-            }
-            for part, scores in (("inside", inside), ("walks", outside))
-        }
+        told = {name: {way: asdict(s) for way, s in ways.items()} for name, ways in scores.items()}
         options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ def drawn(scores: Mapping[str, Mapping[str, Score]], *, title: str = "") -> Figu
         for row, way in enumerate(ways):
             if way not in table:
                 continue
-            s, bound = table[way], way in ("random", CEILING, "cross-fade of pixels")
+            s, bound = table[way], way in ("random", CEILING)
             colour = _FLOOR if bound else _INK
             ax.plot([s.low, s.high], [row, row], color=colour, linewidth=2, alpha=0.5)
             ax.plot(s.mean, row, "o", color=colour, markersize=5)

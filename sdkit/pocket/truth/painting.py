@@ -77,11 +77,6 @@ def paint(
         predictions are joined along its border.
     """
     empty = silenced(pipe, "", None).expand(len(words), -1, -1)
-    empty = (
-        empty
-        if empty.shape == words.shape
-        else empty.repeat(1, words.shape[1] // empty.shape[1], 1)
-    )
     heard = [empty, words] if without is None else [empty, words, without]
     pipe.scheduler.set_timesteps(steps)
     x = noise
