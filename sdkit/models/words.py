@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sdkit import pocket
-from sdkit.pipelines.families import family_of
+from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.run import lock_of
 
 from .identity import is_pocket
@@ -67,7 +67,7 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
     ]
     for text in dict.fromkeys(s.negative_prompt for s in acting):
         notes += _of_one(pipe, text, "negative prompt")
-    return [*notes, *_without_effect(family, pictures)]
+    return [*notes, *_without_effect(pipe, family, pictures)]
 
 
 def _of_one(pipe: Any, text: str, name: str) -> list[str]:
@@ -107,7 +107,7 @@ def _cut_off(pipe: Any, text: str) -> tuple[int, int] | None:
     return (length, limit) if length > limit else None
 
 
-def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
+def _without_effect(pipe: Any, family: Any, pictures: list[Settings]) -> list[str]:
     """Negative prompts that lead away from nothing."""
     idle = [
         s
@@ -116,12 +116,12 @@ def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
     ]
     if not idle:
         return []
-    if family.takes_negative and family.embedded:
+    if family.takes_negative and denoiser_of(pipe).config.get("time_cond_proj_dim") is not None:
         told = "this model was distilled to one evaluation a step, where guidance is an input"
         return [
             f"The negative prompt has no effect: {told}; say in the prompt what you want instead."
         ]
-    if not family.takes_negative or family.guidance is None:
+    if not family.takes_negative or family.embedded or family.guidance is None:
         return [
             f"{family.pipeline} takes no negative prompt, so it has no effect; say in the prompt what you want."
         ]
