@@ -134,10 +134,10 @@ def test_the_students_timesteps_are_those_of_its_pipeline(teacher, tmp_path):
 
 @pytest.mark.training
 def test_a_student_comes_nearer_to_its_teacher(teacher, tmp_path):
-    run = Imitation(TINY, teacher, 4, tmp_path, "cpu", bfloat16=False)
+    run = Imitation(TINY, teacher, 2, tmp_path, "cpu", bfloat16=False)
     words, noise = ["a cat", "a red dog"], torch.randn(2, 4, 16, 16)
     losses = []
-    for _ in range(60):
+    for _ in range(30):
         run.loss = 0.0  # of one update, not the running mean
         run.learn(words, torch.tensor([1.0, 6.0]), noise, 2e-3)
         losses.append(run.loss)
@@ -272,16 +272,23 @@ def test_turbo_paints_the_background_it_is_told(turbo):
 
 
 def test_the_guidance_slider_still_acts_as_it_does_on_the_teacher(turbo, pocket):
-    """What the slider changes goes the same way as on the teacher at twenty steps."""
+    """What the slider changes goes the same way as on the teacher, though not as far."""
 
-    def latents(pipe, scale):
-        return sdkit.generate(
-            pipe, "a fox in the snow, neon", seed=1, guidance_scale=scale, progress=False
-        ).latents
+    def moved(pipe, prompt, steps):
+        few, much = (
+            sdkit.generate(
+                pipe, prompt, seed=1, steps=steps, guidance_scale=scale, progress=False
+            ).latents
+            for scale in (1.0, 4.0)
+        )
+        return (much - few).ravel()
 
-    ours = (latents(turbo, 7.0) - latents(turbo, 1.5)).ravel()
-    theirs = (latents(pocket, 7.0) - latents(pocket, 1.5)).ravel()
-    assert np.corrcoef(ours, theirs)[0, 1] > 0.5
+    alike = []
+    for prompt in ("a fox in the snow, neon", "a red car on a beach", "a castle at night"):
+        ours, theirs = moved(turbo, prompt, 4), moved(pocket, prompt, 12)
+        alike.append(np.corrcoef(ours, theirs)[0, 1])
+        assert np.linalg.norm(ours) > 0.2 * np.linalg.norm(theirs), prompt
+    assert np.mean(alike) > 0.3, alike
 
 
 def test_a_negative_prompt_says_that_it_cannot_act(turbo):

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sdkit import pocket
-from sdkit.pipelines.families import family_of
+from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.run import lock_of
 
 from .identity import is_pocket
@@ -85,7 +85,7 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
     ]
     for text in dict.fromkeys(s.negative_prompt for s in acting):
         notes += cautions_of(pipe, text, "negative prompt")
-    return [*notes, *_without_effect(family, pictures)]
+    return [*notes, *_without_effect(pipe, family, pictures)]
 
 
 def cautions_of(pipe: Any, text: str, name: str) -> list[str]:
@@ -126,7 +126,7 @@ def _cut_off(pipe: Any, text: str) -> tuple[int, int] | None:
     return (length, limit) if length > limit else None
 
 
-def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
+def _without_effect(pipe: Any, family: Any, pictures: list[Settings]) -> list[str]:
     """Negative prompts that lead away from nothing, and strong guidance away from no words."""
     if any((s.true_cfg_scale or 0) > 1 and not s.negative_prompt for s in pictures):
         return [
@@ -139,12 +139,12 @@ def _without_effect(family: Any, pictures: list[Settings]) -> list[str]:
         return [
             f"The negative prompt has no effect in {family.pipeline} without true_cfg_scale; give true_cfg_scale above 1, or leave the words out."
         ]
-    if family.takes_negative and family.embedded:
+    if family.takes_negative and denoiser_of(pipe).config.get("time_cond_proj_dim") is not None:
         told = "this model was distilled to one evaluation a step, where guidance is an input"
         return [
             f"The negative prompt has no effect: {told}; say in the prompt what you want instead."
         ]
-    if not family.takes_negative or family.guidance is None:
+    if not family.takes_negative or family.embedded or family.guidance is None:
         return [
             f"{family.pipeline} takes no negative prompt, so it has no effect; say in the prompt what you want."
         ]

@@ -30,7 +30,7 @@ __all__ = ["SCALES", "Imitation", "student_of", "train_turbo"]
 SCALES = (1.0, 7.0)  # of guidance; beyond, the teacher's own pictures break
 _INPUT = 64  # numbers that tell the student the guidance scale
 _SUBSTEPS = 3  # of the teacher for one step of the student; strong guidance overshoots with fewer
-_EAGER = 8.0  # how much faster the input for guidance learns, which begins at nothing
+_EAGER = 16.0  # how much faster the input for guidance learns, which begins at nothing
 _WARM_UP = 20
 _SAVE = 240  # seconds between checkpoints
 
