@@ -151,6 +151,6 @@ def test_a_picture_in_a_size_of_the_models_own_is_filled_in_all_the_same():
     options = {"steps": 3, "width": 64, "height": 64, "progress": False}
     made = sdkit.generate(pipe, "a cat", image=noisy(1, size), mask=hole(size), **options)
     assert made.image.size == (32, 32)
-    kept = np.asarray(hole((32, 32))) == 0
+    kept = np.asarray(hole(size).resize((32, 32))) == 0
     source = np.asarray(noisy(1, size).resize((32, 32)))
-    np.testing.assert_array_equal(np.asarray(made.image)[kept][:300], source[kept][:300])
+    np.testing.assert_array_equal(np.asarray(made.image)[kept], source[kept])
