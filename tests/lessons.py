@@ -31,7 +31,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # one of Pocket costs in the same kernel, after the last cell. Seconds alone would judge the machine: other work beside the
 # lesson, or an older processor, makes both dearer alike. Pictures alone would too: a newer one makes them cheaper than imports.
 # Lesson 12 starts four workers, two at a time, whose imports are processor time on both cores at once.
-# Lesson 14 trains two networks, which the pictures of a machine that is busy elsewhere would not forgive.
+# Lesson 14 trains two networks, one after the other: about a hundred pictures' worth.
 _LIMIT = 60.0
 _LONGER = {"10_train_one_yourself": 240.0, "12_scaling_out": 110.0, "14_flow_matching": 120.0}
 _COST = """
