@@ -36,7 +36,7 @@ def _prompt(pipe: Any) -> Any:
 
 
 def _drafts(pipe: Any) -> Any:
-    return _still(DraftsBoard)(pipe, "a flower, watercolor", seed=3)
+    return _still(DraftsBoard)(pipe, "a castle in a meadow, oil painting", seed=3)
 
 
 def _sketch(pipe: Any) -> Any:
@@ -79,7 +79,7 @@ def main() -> None:
                 )
                 page.goto(file.as_uri())
                 page.add_style_tag(
-                    content=".sdkit { font-family: sans-serif }"
+                    content='.sdkit { font-family: "DejaVu Sans", sans-serif }'
                 )  # a headless browser has no system-ui
                 page.wait_for_timeout(500)
                 shot = Image.open(io.BytesIO(page.locator(".sdkit").screenshot()))
