@@ -34,6 +34,7 @@ from .pictures.sources import Picture, effective_fit, mask_note, sized_like, tak
 from .pipelines.additions import additions
 from .pipelines.families import denoiser_of, family_of
 from .pipelines.latents import grain_of
+from .pipelines.noise import starting_noise
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
 from .result import Result
@@ -341,6 +342,7 @@ def complete(
     """
     wanted = _with_sources(_wanted(pipe, prompt, count, changes, image), image, mask)
     _check(pipe, wanted, image, mask)
+    _check_noise(pipe, wanted, image)
     return wanted
 
 
@@ -394,6 +396,10 @@ def _wanted(
         if then.version is not None and then.additions != now:
             _warn_of_additions(then.additions, now)
         asked = own.fill(asked).replace(**facts, additions=now)
+        if count > 1 and asked.noise is not None:
+            raise InvalidSettings(
+                f"count is {count}, and settings with noise of their own make one picture, whatever the seed; use sdkit.variations()."
+            )
         complete += [
             asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
         ]
@@ -478,6 +484,21 @@ def _check(
                 raise InvalidSettings(
                     f"strength {s.strength:g} of {s.steps} steps leaves no step to run; raise strength to {_least_strength(s.steps or 1):g} or more, or use more steps."
                 )
+
+
+def _check_noise(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None:
+    for s in wanted:
+        if s.noise is None:
+            continue
+        if image is not None:
+            raise InvalidSettings(
+                "These settings begin with noise of their own, and an image brings its own; use noise=None with it."
+            )
+        if not family_of(pipe).steerable:
+            raise InvalidSettings(
+                f"{type(pipe).__name__} takes no noise from outside; use noise=None."
+            )
+        starting_noise(pipe, s)  # says so if it is not at hand, or for another size
 
 
 def _least_strength(steps: int) -> float:

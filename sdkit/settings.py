@@ -141,6 +141,8 @@ class Settings:
         One of `TASKS`.
     source, mask
         SHA-256 (64 hexadecimal digits) of the pixels of the source picture and of its mask.
+    noise
+        SHA-256 of the noise that the picture begins with in place of the seed's, as `sdkit.invert` finds it.
     additions
         What the pipeline carried beyond its model, such as ``"LoRA toy ×0.8 (3f2a91c0)"``.
     version
@@ -179,6 +181,7 @@ class Settings:
     task: str = "text-to-image"  # needs nothing but words
     source: str | None = None  # recorded so that a replay can tell which picture it needs
     mask: str | None = None  # as source
+    noise: str | None = None  # the seed's, which needs nothing but the seed
     model: str | None = None  # recorded by generate()
     revision: str | None = None  # as model
     licence: str | None = None  # as model
@@ -417,6 +420,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "task": partial(_choice, choices=TASKS),
     "source": _digest,
     "mask": _digest,
+    "noise": _digest,
     "model": _text,
     "revision": _text,
     "licence": _text,

@@ -166,6 +166,7 @@ def _other(name: str) -> object:
         "task": "image-to-image",
         "source": "b" * 64,
         "mask": "c" * 64,
+        "noise": "d" * 64,
         "width": 64,
         "height": 64,
         "variation_amount": 0.7,
