@@ -13,6 +13,7 @@ _WHERE = {
     "experiments.ablation": "ablate",
     "experiments.editing": "edit_attention",
     "experiments.forking": "fork",
+    "experiments.inversion": "invert",
     "generation": "generate variations",
     "memory.plan": "Plan",
     "models.load": "load",

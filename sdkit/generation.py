@@ -37,6 +37,7 @@ from .pipelines.beginnings import begins
 from .pipelines.families import denoiser_of, family_of
 from .pipelines.guiding import check_guides
 from .pipelines.latents import grain_of
+from .pipelines.noise import starting_noise
 from .pipelines.run import OnStep, Run, lock_of
 from .pipelines.schedulers import make_scheduler, scheduler_name
 from .pipelines.starting import starter
@@ -392,6 +393,7 @@ def complete(
     wanted = _with_sources(_wanted(pipe, prompt, count, changes, shape), image, mask, guides)
     wanted = _without_strength(pipe, wanted)
     _check(pipe, wanted, image, mask, guides)
+    _check_noise(pipe, wanted, image)
     if guides.control:
         own = family_of(starter(pipe, wanted[0].task)).control_scale
         wanted = [
@@ -449,6 +451,10 @@ def _wanted(
         if then.version is not None and then.additions != now:
             _warn_of_additions(then.additions, now)
         asked = own.fill(_one_guidance(pipe, asked)).replace(**facts, additions=now)
+        if count > 1 and asked.noise is not None:
+            raise InvalidSettings(
+                f"count is {count}, and settings with noise of their own make one picture, whatever the seed; use sdkit.variations()."
+            )
         complete += [
             asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
         ]
@@ -620,6 +626,21 @@ def _check_start(pipe: Any, wanted: list[Settings], image: Image.Image) -> None:
                 raise InvalidSettings(
                     f"{family.pipeline} cannot take this image: {error}; ask for another width= and height=."
                 ) from error
+
+
+def _check_noise(pipe: Any, wanted: list[Settings], image: Image.Image | None) -> None:
+    for s in wanted:
+        if s.noise is None:
+            continue
+        if image is not None:
+            raise InvalidSettings(
+                "These settings begin with noise of their own, and an image brings its own; use noise=None with it."
+            )
+        if not family_of(pipe).steerable:
+            raise InvalidSettings(
+                f"{type(pipe).__name__} takes no noise from outside; use noise=None."
+            )
+        starting_noise(pipe, s)  # says so if it is not at hand, or for another size
 
 
 def _least_strength(steps: int) -> float:

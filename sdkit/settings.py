@@ -175,6 +175,8 @@ class Settings:
         several, the SHA-256 of their digests.
     control_scale
         How strongly the control picture leads, 0 to 10; of several pictures one number, or one for each.
+    noise
+        SHA-256 of the noise that the picture begins with in place of the seed's, as `sdkit.invert` finds it.
     additions
         What the pipeline carried beyond its model, such as ``"LoRA toy ×0.8 (3f2a91c0)"``.
     version
@@ -220,6 +222,7 @@ class Settings:
     control: str | None = None  # as source
     control_scale: float | tuple[float, ...] | None = None  # the pipeline's own, mostly 1
     reference: str | None = None  # as source
+    noise: str | None = None  # the seed's, which needs nothing but the seed
     model: str | None = None  # recorded by generate()
     revision: str | None = None  # as model
     licence: str | None = None  # as model
@@ -490,6 +493,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "control": _digest,
     "control_scale": _weights,
     "reference": _digest,
+    "noise": _digest,
     "model": _text,
     "revision": _text,
     "licence": _text,

@@ -177,6 +177,7 @@ def _other(name: str) -> object:
         "mask": "c" * 64,
         "control": "d" * 64,
         "reference": "e" * 64,
+        "noise": "f" * 64,
         "width": 64,
         "height": 64,
         "variation_amount": 0.7,

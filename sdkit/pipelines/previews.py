@@ -26,7 +26,7 @@ from .latents import channels_of, scale_of, unfolded
 if TYPE_CHECKING:
     from sdkit.settings import Settings
 
-__all__ = ["decode", "preview", "rgb_of", "unpacked"]
+__all__ = ["decode", "encode_picture", "preview", "rgb_of", "unpacked"]
 
 _fitted: WeakKeyDictionary[Any, NDArray[np.float32]] = WeakKeyDictionary()
 _PICTURES, _GRID = 12, 16  # 12 pictures of 16×16 latents: 3072 equations for some ten unknowns
@@ -110,19 +110,30 @@ def _single(pipe: Any, latents: Any) -> torch.Tensor:
 @torch.no_grad()
 def _fit(pipe: Any) -> NDArray[np.float32]:
     """The matrix ``(C + 1, 3)`` that best gives the mean colour below each latent pixel."""
-    vae = autoencoder_of(pipe)
     side = _GRID * scale_of(pipe)
     pictures = _scenes(side)
-    with _full_precision(vae):
-        out = vae.encode(_framed(vae, pictures.to(pipe._execution_device, vae.dtype)))
-        z = _encoded(out)
-        z = _from_autoencoder(vae, z[:, :, 0] if z.ndim == 5 else z).float().cpu()
+    z = _latents_of(pipe, pictures)
     colours = torch.nn.functional.avg_pool2d(pictures, side // z.shape[-1])
     known = torch.cat([z, torch.ones_like(z[:, :1])], 1).movedim(1, -1).reshape(-1, z.shape[1] + 1)
     matrix = np.linalg.lstsq(
         known.numpy(), colours.movedim(1, -1).reshape(-1, 3).numpy(), rcond=None
     )[0]
     return np.asarray(matrix, dtype=np.float32)
+
+
+@torch.no_grad()
+def encode_picture(pipe: Any, picture: Image.Image) -> torch.Tensor:
+    """Latents ``(1, C, h, w)``, on the processor in float32, that stand for an RGB picture; the way back from `decode`."""
+    pixels = torch.from_numpy(np.array(picture.convert("RGB"))).movedim(-1, 0)[None]
+    return _latents_of(pipe, pixels.float() / 127.5 - 1)
+
+
+def _latents_of(pipe: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Latents ``(B, C, h, w)`` of pixels ``(B, 3, H, W)`` in -1..1."""
+    vae = autoencoder_of(pipe)
+    with _full_precision(vae):
+        z = _encoded(vae.encode(_framed(vae, pixels.to(pipe._execution_device, vae.dtype))))
+        return _from_autoencoder(vae, z[:, :, 0] if z.ndim == 5 else z).float().cpu()
 
 
 def _decoding(vae: Any) -> dict[str, Any]:

@@ -200,7 +200,7 @@ class Run:
             for g in generators:
                 torch.randn(self.noise.shape[1:], generator=g)
             arguments["latents"] = self._placed(self.noise)
-        elif family.steerable and any(s.variation_amount for s in self.wanted):
+        elif family.steerable and any(s.variation_amount or s.noise for s in self.wanted):
             arguments["latents"] = self._placed(
                 torch.cat([starting_noise(self.pipe, s) for s in self.wanted])
             )

@@ -19,7 +19,14 @@ from sdkit.settings import SCHEDULERS, SOLVERS
 
 from .families import is_flow
 
-__all__ = ["make_scheduler", "own_scheduler", "scheduler_name", "scheduler_of", "suiting"]
+__all__ = [
+    "make_scheduler",
+    "own_scheduler",
+    "scheduler_name",
+    "scheduler_of",
+    "suiting",
+    "swapped_in",
+]
 
 # of each pipeline that runs with another scheduler: that one, and its own
 _swapped: WeakKeyDictionary[Any, tuple[Any, Any]] = WeakKeyDictionary()
@@ -110,7 +117,14 @@ def scheduler_of(pipe: Any, name: str | None) -> Iterator[None]:
     if name is None or name == scheduler_name(pipe):
         yield
         return
-    own, other = pipe.scheduler, make_scheduler(pipe, name)
+    with swapped_in(pipe, make_scheduler(pipe, name)):
+        yield
+
+
+@contextmanager
+def swapped_in(pipe: Any, other: Any) -> Iterator[None]:
+    """Run a pipeline with this scheduler object inside the block; its own comes back afterwards."""
+    own = pipe.scheduler
     _swapped[pipe] = (
         other,
         own,

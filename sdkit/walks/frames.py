@@ -194,5 +194,5 @@ def _noise(pipe: Any, recipe: Recipe) -> torch.Tensor:
     if recipe.circle is None:
         return noise
     seed, turn = recipe.circle
-    other = recipe.corners[0].replace(seed=seed, variation_amount=0.0)
+    other = recipe.corners[0].replace(seed=seed, variation_amount=0.0, noise=None)
     return circle(noise, starting_noise(pipe, other), turn)

@@ -94,7 +94,10 @@ def corners_of(
                 f"The keyframes differ in {name} ({values[0]} and {values[1]}); give one, such as {name}={values[0]!r}."
             )
     solver = SOLVERS.get(wanted[0].scheduler or "")
-    noises = {(s.seed, s.variation_seed, s.variation_amount) for s in map(Settings.recipe, wanted)}
+    noises = {
+        (s.seed, s.variation_seed, s.variation_amount, s.noise)
+        for s in map(Settings.recipe, wanted)
+    }
     if len(noises) > 1 and solver is not None and solver.restless:
         raise InvalidSettings(
             f"The scheduler {wanted[0].scheduler!r} draws fresh noise at every step, so a walk between seeds would jump at its "

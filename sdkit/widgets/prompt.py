@@ -188,6 +188,8 @@ class PromptExplorer(Studio):
         changes = {
             name: value for name, value in values.items() if name in _IN_CODE or name == "prompt"
         }
+        same_seed = changes.get("seed", self.settings.seed) == self.settings.seed
+        changes["noise"] = self.settings.noise if same_seed else None
         self._ask(self.settings.replace(**changes, variation_seed=None, variation_amount=0.0), by)
 
     def _do_show(self, number: int) -> None:

@@ -94,7 +94,12 @@ class Sketchpad(Studio):
         self.mask: Image.Image | None = None
         settings = complete(pipe, prompt, **changes)
         self.settings = settings.replace(
-            task="text-to-image", variation_seed=None, variation_amount=0.0, source=None, mask=None
+            task="text-to-image",
+            variation_seed=None,
+            variation_amount=0.0,
+            source=None,
+            mask=None,
+            noise=None,
         )
         if image is not None and not {"width", "height"} & set(changes):
             own, open_size = defaults(pipe), self.settings.replace(width=None, height=None)
