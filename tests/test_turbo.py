@@ -22,6 +22,7 @@ from sdkit.pipelines.families import family_of
 from sdkit.pocket.distil import main
 from sdkit.pocket.eightbit import packed, unpacked
 from sdkit.pocket.train import assemble
+from sdkit.pocket.training import imitation
 from sdkit.pocket.training.imitation import (
     Imitation,
     advance,
@@ -108,7 +109,9 @@ def test_a_step_is_that_of_diffusers_and_its_velocity_is_found_again():
         torch.testing.assert_close(found, velocity, atol=1e-4, rtol=1e-4)
 
 
-def test_what_the_teacher_shows_is_its_own_picture_at_that_guidance(teacher, tmp_path):
+def test_what_the_teacher_shows_is_its_own_picture_at_that_guidance(teacher, tmp_path, monkeypatch):
+    # diffusers rounds where a step ends, but not where the next begins: they agree where 1000 can be divided
+    monkeypatch.setattr(imitation, "_SUBSTEPS", 2)
     run = Imitation(TINY, teacher, 4, tmp_path, "cpu", bfloat16=False)
     noise = torch.randn(2, 4, 16, 16)
     words, x = ["a cat in the snow", "a dog"], noise

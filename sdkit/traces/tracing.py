@@ -224,7 +224,7 @@ def trace_cost(
             steps = SOLVERS[s.scheduler].calls * steps + SOLVERS[s.scheduler].first
         arrays = len(names)
         # nothing unconditional, and the conditional prediction is the guided one
-        if not family_of(pipe).guided(s.guidance_scale, s.negative_prompt):
+        if (s.guidance_scale or 0) <= 1 or family_of(pipe).embedded:
             arrays -= ("unconditional" in names) + (
                 {"unconditional", "conditional", "guided"} <= set(names)
             )
