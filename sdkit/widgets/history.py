@@ -51,6 +51,21 @@ class HistoryExplorer(Portable):
     ------
     InvalidSettings
         As `learned`.
+
+    Examples
+    --------
+    A training leaves such a folder behind; here two moments are made up, one of them with weak weights.
+
+    >>> from pathlib import Path
+    >>> from torch.nn import ModuleDict
+    >>> from sdkit.pocket import history
+    >>> from sdkit.widgets import HistoryExplorer
+    >>> weights = ModuleDict({"text": pipe.text_encoder, "unet": pipe.unet}).state_dict()
+    >>> for scenes, share in ((1_000, 0.9), (50_000, 1.0)):
+    ...     moment = {k: w * share for k, w in weights.items() if w.is_floating_point()}
+    ...     file = history.keep(Path("history"), scenes, moment)
+    >>> HistoryExplorer("history", "a cat in the snow", steps=4, progress=False)
+    <HistoryExplorer: 2 moments, 1,000 to 50,000 scenes>
     """
 
     _esm = module("history.js")
