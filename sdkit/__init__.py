@@ -1,7 +1,6 @@
 """sdkit: a notebook lab bench for text-to-image diffusion.
 
-Importing it is nearly free: torch, diffusers and the rest load when a name is first used (PEP 562). What the names are,
-for people and type checkers, stands in `__init__.pyi`.
+Importing it is nearly free: all else loads when a name of `__init__.pyi` is first used (PEP 562).
 """
 
 from __future__ import annotations

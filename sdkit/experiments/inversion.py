@@ -93,8 +93,10 @@ def invert(
 
     Examples
     --------
-    >>> mine = sdkit.invert(pipe, "drawing.png", "a house in a meadow")  # doctest: +SKIP
-    >>> with sdkit.edit_attention(pipe, mine, swap={"house": "castle"}) as edit:  # doctest: +SKIP
+    >>> drawing = sdkit.generate(pipe, "a house in a meadow", seed=1).image  # or a file's path
+    >>> mine = sdkit.invert(pipe, drawing, "a house in a meadow", steps=8, progress=False)
+    >>> again = sdkit.generate(pipe, mine.settings)
+    >>> with sdkit.edit_attention(pipe, mine, swap={"house": "castle"}) as edit:
     ...     castle = sdkit.generate(pipe, edit.settings)
     """
     _check(pipe, rounds, changes)

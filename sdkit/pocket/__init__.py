@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from .world import objects, words
 
-__all__ = ["FOLDERS", "card", "card_of", "path", "unknown_words", "vocabulary"]
+__all__ = ["card", "card_of", "path", "unknown_words", "vocabulary"]
 
 FOLDERS: Final = MappingProxyType({"pocket": "weights", "pocket-turbo": "weights-turbo"})
 """The models that come with this code, by the names that `sdkit.load` takes, and their folders."""
