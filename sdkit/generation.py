@@ -433,7 +433,7 @@ def _wanted(
         items = list(prompt)
     else:
         raise InvalidSettings(
-            f"prompt is {prompt if prompt is None or isinstance(prompt, (int, float)) else 'of type ' + type(prompt).__name__}; give words, Settings, a Result, or a list that is not empty."
+            f"prompt is {_shown(prompt)}; give words, Settings, a Result, or a list that is not empty."
         )
     _check_count(count)
     for name, instead in _RECORDED.items():
@@ -459,6 +459,12 @@ def _wanted(
             asked.replace(seed=(asked.seed + n) % 2**63) if n else asked for n in range(count)
         ]
     return complete
+
+
+def _shown(value: Any) -> str:
+    """A value in an error: as it is written, if that is short."""
+    text = repr(value)
+    return text if len(text) < 60 else f"of type {type(value).__name__}"
 
 
 def _check_count(count: Any) -> None:
@@ -501,13 +507,6 @@ def _with_sources(
         raise InvalidSettings("A mask was given without an image; inpainting needs both.")
     wanted = _with_guides(wanted, image, guides)
     if image is None:
-        idle = [s for s in wanted if s.strength != Settings().strength]
-        if idle and idle[0].task == "text-to-image" and not _quiet.get():
-            warnings.warn(
-                f"strength={idle[0].strength:g} has no effect without a picture to start from; give image=….",
-                PromptWarning,
-                stacklevel=4,
-            )
         fits = [s.fit for s in wanted if s.fit is not None and s.task == "text-to-image"]
         if fits and not guides.control:
             raise InvalidSettings(

@@ -124,7 +124,7 @@ def test_what_cannot_be_answered_is_told():
         _ = plain.attention.concepts
 
 
-@pytest.mark.parametrize("name", ["sd3", "flux", "kolors-pag"])
+@pytest.mark.parametrize("name", ["sd3", "flux"])
 def test_families_that_cannot_say_so_before_the_run(name):
     with pytest.raises(CannotCapture, match="concepts"):
         sdkit.capture_attention(standins.build(name), concepts=["sky"])

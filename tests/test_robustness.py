@@ -156,13 +156,17 @@ def test_damaged_weights_are_one_sentence(folder, tmp_path, kind):
         place = tmp_path / part
         shutil.copytree(folder, place)
         DAMAGE[kind](next((place / part).glob("*.safetensors")))
-        with pytest.raises(ModelNotFound, match="damaged|could not be loaded") as told:
+        with pytest.raises(
+            ModelNotFound, match="damaged|could not be loaded|is empty|a web page"
+        ) as told:
             sdkit.load(place)
         assert "\n" not in str(told.value)
     single = tmp_path / "single.safetensors"
     save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(4000)}, single)
     DAMAGE[kind](single)
-    with pytest.raises(ModelNotFound, match="damaged or cut short: its header cannot be read"):
+    with pytest.raises(
+        ModelNotFound, match="cut short: its header cannot be read|is empty|a web page"
+    ):
         sdkit.load(single)
 
 

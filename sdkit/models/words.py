@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sdkit import pocket
 from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.run import lock_of
+from sdkit.settings import Settings
 
 from .identity import is_pocket
-
-if TYPE_CHECKING:
-    from sdkit.settings import Settings
 
 __all__ = ["cautions", "cautions_of"]
 
@@ -85,7 +83,7 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
     ]
     for text in dict.fromkeys(s.negative_prompt for s in acting):
         notes += cautions_of(pipe, text, "negative prompt")
-    return [*notes, *_without_effect(pipe, family, pictures)]
+    return [*notes, *_without_picture(pictures), *_without_effect(pipe, family, pictures)]
 
 
 def cautions_of(pipe: Any, text: str, name: str) -> list[str]:
@@ -124,6 +122,15 @@ def _cut_off(pipe: Any, text: str) -> tuple[int, int] | None:
     ):  # it pads or not by a state of its own, which another thread's run may be using
         length = len(tokenizer(text).input_ids)
     return (length, limit) if length > limit else None
+
+
+def _without_picture(pictures: list[Settings]) -> list[str]:
+    """A strength that somebody chose, and no picture to keep anything of."""
+    alone = [s for s in pictures if s.task == "text-to-image" and s.strength != Settings().strength]
+    return [
+        f"strength={s.strength:g} has no effect without a picture to start from; give image=…."
+        for s in alone[:1]
+    ]
 
 
 def _without_effect(pipe: Any, family: Any, pictures: list[Settings]) -> list[str]:

@@ -353,7 +353,7 @@ def _wanted(
 
 def _acting(family: Family, settings: Settings) -> Settings:
     """The recipe, without a negative prompt that leads away from nothing."""
-    acts = family.guided(settings.guidance_scale, settings.negative_prompt)
+    acts = family.guided(settings.guidance_scale, settings.negative_prompt, settings.true_cfg_scale)
     return (settings if acts else settings.replace(negative_prompt="")).recipe()
 
 
