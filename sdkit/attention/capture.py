@@ -433,7 +433,7 @@ class Capture:
 
     @property
     def concepts(self) -> AttentionMaps:
-        """Where the first picture of the last call shows each concept: ``capture.concepts["dragon"]`` is `(H, W)`.
+        """Where the first picture of the last call shows each concept, ``capture.concepts["dragon"]`` `(H, W)`.
 
         See `AttentionMaps.concepts`, which every picture's maps have.
         """

@@ -62,7 +62,7 @@ class AttentionMaps:
 
     @property
     def concepts(self) -> AttentionMaps:
-        """Where words stand that the prompt need not have: ``maps.concepts["dragon"]``, `(H, W)` float32 in 0..1.
+        """Where words stand that the prompt need not have, as in ``maps.concepts["dragon"]``, `(H, W)` float32 in 0..1.
 
         A value is the cosine of the angle between what a patch took from the prompt and what the concept would have
         given it, 0 where it is obtuse; the mean over steps and over the layers of the whole decoder (or of a whole
