@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -442,12 +443,12 @@ def _wanted(
     own = defaults(pipe)
     step = math.lcm(8, grain_of(pipe))
     facts = {**identity(pipe), "version": __version__, "memory": None}
-    carried = {swapped: additions(pipe, solver=not swapped) for swapped in (False, True)}
+    carried = cache(lambda swapped: additions(pipe, solver=not swapped))
     complete = []
     for item in items:
         then = item if isinstance(item, Settings) else Settings(prompt=item)
         asked = sized_like(then.replace(**changes), image, (own.width, own.height), step=step)
-        now = carried[asked.scheduler is not None]
+        now = carried(asked.scheduler is not None)
         if then.version is not None and then.additions != now:
             _warn_of_additions(then.additions, now)
         asked = own.fill(_one_guidance(pipe, asked)).replace(**facts, additions=now)

@@ -112,13 +112,16 @@ def learned(
     both = torch.nn.ModuleDict({"text": pipe.text_encoder, "unet": denoiser_of(pipe)})
     own = {name: value.clone() for name, value in both.state_dict().items()}
     results = []
+    told = history.backwards(place, own)
     try:
-        for moment in tqdm(moments, desc="history", leave=False, disable=not progress):
-            _put(both, own, history.restore(place, moment, own), str(place))
+        for _, weights in tqdm(
+            told, total=len(moments), desc="history", leave=False, disable=not progress
+        ):
+            _put(both, own, weights, str(place))
             results.append(generate(pipe, prompt, attention=True, progress=False, **changes))
     finally:
         both.load_state_dict(own)
-    return Learned(moments, tuple(results))
+    return Learned(moments, tuple(reversed(results)))
 
 
 def _put(

@@ -20,45 +20,43 @@ from .identity import is_pocket
 __all__ = ["cautions", "cautions_of"]
 
 _LONGEST = 10_000  # tokens; a larger limit stands for none
-# what other programs read in a prompt, and what to do here instead
+_WEIGH = "use sdkit.edit_attention(weights=...) or compel"
+
+
+def _foreign(
+    pattern: str, instead: str, does: str = "is for other programs", plain: str = "plain words"
+) -> tuple[re.Pattern[str], str]:
+    """What other programs read in a prompt, and what is said of it: what to do here instead."""
+    return re.compile(pattern), f"{does} and is read as {plain} here: {instead}"
+
+
 _FOREIGN = (
-    (
-        re.compile(r"<(?:lora|lyco|hypernet):[^<>\n]+>"),
-        "is for other programs and is read as plain words here: load it with pipe.load_lora_weights(...)",
+    _foreign(r"<(?:lora|lyco|hypernet):[^<>\n]+>", "load it with pipe.load_lora_weights(...)"),
+    _foreign(
+        r"\[[^\[\]:\n]*:[^\[\]:\n]*:\s*\d*\.?\d+\]", "use sdkit.fork to change words at a step"
     ),
-    (
-        re.compile(r"\[[^\[\]:\n]*:[^\[\]:\n]*:\s*\d*\.?\d+\]"),
-        "is for other programs and is read as plain words here: use sdkit.fork to change words at a step",
+    _foreign(r"\([^()\n]+:\s*\d*\.?\d+\)", _WEIGH),
+    _foreign(
+        r"\(\([^()\n]+\)\)|\[\[[^\[\]\n]+\]\]|\{\{[^{}\n]+\}\}|[a-z]{2,}[+]{2,}|[a-z]{2,}::-?\d",
+        _WEIGH,
+        "weighs words in other programs",
     ),
-    (
-        re.compile(r"\([^()\n]+:\s*\d*\.?\d+\)"),
-        "is for other programs and is read as plain words here: use sdkit.edit_attention(weights=...) or compel",
+    _foreign(
+        r"[{\[][^{}\[\]\n]*\|[^{}\[\]\n]*[}\]]|\b__[\w/ -]+__\b",
+        "use sdkit.sweep with Wildcards or PromptMatrix",
+        "makes choices in other programs",
     ),
-    (
-        re.compile(
-            r"\(\([^()\n]+\)\)|\[\[[^\[\]\n]+\]\]|\{\{[^{}\n]+\}\}|[a-z]{2,}[+]{2,}|[a-z]{2,}::-?\d"
-        ),
-        "weighs words in other programs and is read as plain words here: use sdkit.edit_attention(weights=...) or compel",
+    _foreign(r"\bembedding:[\w.-]+", "use pipe.load_textual_inversion(...) and its own word"),
+    _foreign(
+        r"(?<!\S)--(?:ar|v|q|s|no|style|seed|stylize|chaos|niji)\b(?:\s+[\w:.]+)?",
+        "use the settings, such as width, height and seed",
     ),
-    (
-        re.compile(r"[{\[][^{}\[\]\n]*\|[^{}\[\]\n]*[}\]]|\b__[\w/ -]+__\b"),
-        "makes choices in other programs and is read as plain words here: use sdkit.sweep with Wildcards or PromptMatrix",
-    ),
-    (
-        re.compile(r"\bembedding:[\w.-]+"),
-        "is for other programs and is read as plain words here: use pipe.load_textual_inversion(...) and its own word",
-    ),
-    (
-        re.compile(r"(?<!\S)--(?:ar|v|q|s|no|style|seed|stylize|chaos|niji)\b(?:\s+[\w:.]+)?"),
-        "is for other programs and is read as plain words here: use the settings, such as width, height and seed",
-    ),
-    (
-        re.compile(r"\bBREAK\b"),
-        "parts prompts in other programs and is read as a plain word here: use one prompt",
-    ),
-    (
-        re.compile(r"\bAND\b"),
-        "joins prompts in other programs and is read as a plain word here: use sdkit.interpolate, or one prompt",
+    _foreign(r"\bBREAK\b", "use one prompt", "parts prompts in other programs", "a plain word"),
+    _foreign(
+        r"\bAND\b",
+        "use sdkit.interpolate, or one prompt",
+        "joins prompts in other programs",
+        "a plain word",
     ),
 )
 
@@ -75,7 +73,7 @@ def cautions(pipe: Any, wanted: Iterable[Settings]) -> list[str]:
     """
     pictures = list(wanted)
     family = family_of(pipe)
-    acting = [s for s in pictures if s.negative_prompt and _acts(family, s)]
+    acting = [s for s in pictures if s.negative_prompt and family.guides(s)]
     notes = [
         note
         for text in dict.fromkeys(s.prompt for s in pictures)
@@ -139,7 +137,7 @@ def _without_effect(pipe: Any, family: Any, pictures: list[Settings]) -> list[st
         return [
             "true_cfg_scale has no effect without a negative prompt; give one, such as negative_prompt=' '."
         ]
-    idle = [s for s in pictures if s.negative_prompt and not _acts(family, s)]
+    idle = [s for s in pictures if s.negative_prompt and not family.guides(s)]
     if not idle:
         return []
     if family.true_guidance:
@@ -161,8 +159,3 @@ def _without_effect(pipe: Any, family: Any, pictures: list[Settings]) -> list[st
         if scale is not None
         else "The negative prompt has no effect without guidance; give guidance_scale above 1."
     ]
-
-
-def _acts(family: Any, s: Settings) -> bool:
-    """Whether a run asks the network a second time, with the negative prompt."""
-    return bool(family.guided(s.guidance_scale, s.negative_prompt, s.true_cfg_scale))

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-__all__ = ["contents", "ends_whole", "path_of", "replacing", "safe_name", "write_picture"]
+__all__ = [
+    "contents",
+    "ends_whole",
+    "html_path",
+    "path_of",
+    "replacing",
+    "safe_name",
+    "write_picture",
+]
 
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"  # of every PNG
 
@@ -47,6 +55,14 @@ def path_of(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # "~somebody" whom this system does not know: a file may be called so
         return Path(path)
+
+
+def html_path(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a page that is to be written; `CannotSave` if its name says otherwise."""
+    found = path_of(path)
+    if found.suffix.lower() not in {".html", ".htm"}:
+        raise CannotSave(f"cannot save '{found}': the name must end in .html")
+    return found
 
 
 def contents(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 
 from .families import DENOISERS, autoencoder_of, denoiser_of
-from .guiding import controls_of
+from .guiding import controls_of, projections_of
 from .schedulers import own_scheduler, scheduler_name
 
 __all__ = ["additions"]
@@ -132,9 +132,7 @@ def _freeu(pipe: Any) -> Iterator[str]:
 
 def _images(pipe: Any) -> Iterator[str]:
     """IP-Adapters, whose layers stand in the denoiser."""
-    layers = getattr(
-        getattr(denoiser_of(pipe), "encoder_hid_proj", None), "image_projection_layers", None
-    )
+    layers = projections_of(pipe)
     if layers is not None:
         scales = [getattr(p, "scale", None) for p in denoiser_of(pipe).attn_processors.values()]
         told = {

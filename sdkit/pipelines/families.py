@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from sdkit.settings import Settings
 
 __all__ = [
     "AUTOENCODERS",
@@ -217,6 +220,10 @@ class Family:
         if self.needs_negative and not negative_prompt:
             return False
         return guidance_scale > (0 if self.extrapolates else 1)
+
+    def guides(self, s: Settings) -> bool:
+        """The same of whole settings."""
+        return self.guided(s.guidance_scale, s.negative_prompt, s.true_cfg_scale)
 
 
 _CONTROL_WEIGHTS: Final = ("controlnet_conditioning_scale", "adapter_conditioning_scale")

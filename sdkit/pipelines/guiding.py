@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sdkit.pictures.guides import Guides
     from sdkit.settings import Settings
 
-__all__ = ["adapters_of", "by_seed", "check_guides", "controls_of", "guiding"]
+__all__ = ["adapters_of", "by_seed", "check_guides", "controls_of", "guiding", "projections_of"]
 
 
 def controls_of(pipe: Any) -> tuple[Any, ...]:
@@ -37,11 +37,17 @@ def controls_of(pipe: Any) -> tuple[Any, ...]:
 
 def adapters_of(pipe: Any) -> int:
     """How many IP-Adapters a pipeline has loaded; each looks at one reference."""
-    network = denoiser_of(pipe)
-    layers = getattr(getattr(network, "encoder_hid_proj", None), "image_projection_layers", None)
+    layers = projections_of(pipe)
     if layers is not None:
         return len(layers)
-    return int(getattr(network, "image_proj", None) is not None)  # SD 3 keeps one by itself
+    # SD 3 keeps one by itself
+    return int(getattr(denoiser_of(pipe), "image_proj", None) is not None)
+
+
+def projections_of(pipe: Any) -> Any:
+    """The layers that turn references into what IP-Adapters of a UNet or of Flux read; None if there are none."""
+    outer = getattr(denoiser_of(pipe), "encoder_hid_proj", None)
+    return getattr(outer, "image_projection_layers", None)
 
 
 def check_guides(pipe: Any, wanted: Sequence[Settings], guides: Guides) -> None:

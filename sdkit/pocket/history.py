@@ -9,7 +9,7 @@ et al., 2014), and the last moment is the finished model itself, to the bit.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-__all__ = ["keep", "moments", "moments_of", "pack", "restore"]
+__all__ = ["backwards", "keep", "moments", "moments_of", "pack", "restore"]
 
 _SCALE = ".scale"
 _TRITS = np.array((1, 3, 9, 27, 81), np.uint8)  # five of three levels in a byte
@@ -66,27 +66,38 @@ def pack(kept: Path, out: Path) -> None:
         known = _after(known, path) if known else true
 
 
-def restore(folder: Path, seen: int, final: Weights) -> dict[str, Tensor]:
-    """Return the weights at the first moment that is not before `seen` scenes, by name.
+def backwards(
+    folder: Path, final: Weights, *, since: int = 0
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Go through the moments that are not before `since` scenes, from the last to the first, each with its weights by name.
 
     Parameters
     ----------
     folder
-        What `pack` or `keep` wrote.
-    seen
-        Scenes seen in training.
+        What `pack` or `keep` wrote; each of its files is read once.
     final
         Weights of the finished model, which packed differences begin from; those that are no floating-point numbers are
         left out.
+    since
+        Scenes seen in training.
     """
-    whole = folder / f"{seen:09d}.safetensors"
-    if whole.is_file():
-        return {k: w.float() for k, w in load_file(whole).items()}
     known = {k: w.detach().float().cpu() for k, w in _floats(final).items()}
     for moment in reversed(moments_of(folder)):
-        if moment < seen:
-            break
-        known = _after(known, folder / f"{moment:09d}.npz")
+        if moment < since:
+            return
+        whole = folder / f"{moment:09d}.safetensors"
+        if whole.is_file():
+            known = {k: w.float() for k, w in load_file(whole).items()}
+        else:
+            known = _after(known, whole.with_suffix(".npz"))
+        yield moment, known
+
+
+def restore(folder: Path, seen: int, final: Weights) -> dict[str, Tensor]:
+    """Return the weights at the first moment that is not before `seen` scenes; `folder` and `final` as for `backwards`."""
+    known = {k: w.detach().float().cpu() for k, w in _floats(final).items()}
+    for _, known in backwards(folder, final, since=seen):  # noqa: B007 - the last one counts
+        pass
     return known
 
 

@@ -271,7 +271,8 @@ def train_diffusion(
             run.save()
         if time.monotonic() - sampled > _SHOW:
             sampled = time.monotonic()
-            load_checkpoint(folder / "autoencoder.pt", {"model": vae})  # it may be learning beside
+            if preset.linear and start is None:  # its decoder may be learning beside
+                load_checkpoint(folder / "autoencoder.pt", {"model": vae})
             with run.averaged():
                 _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
                     folder / f"samples-{run.seen:08d}.png"

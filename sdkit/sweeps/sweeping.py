@@ -353,8 +353,7 @@ def _wanted(
 
 def _acting(family: Family, settings: Settings) -> Settings:
     """The recipe, without a negative prompt that leads away from nothing."""
-    acts = family.guided(settings.guidance_scale, settings.negative_prompt, settings.true_cfg_scale)
-    return (settings if acts else settings.replace(negative_prompt="")).recipe()
+    return (settings if family.guides(settings) else settings.replace(negative_prompt="")).recipe()
 
 
 def _refuse_without_effect(

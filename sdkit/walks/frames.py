@@ -109,10 +109,7 @@ def render(
 def _guided(pipe: Any, s: Settings) -> bool:
     """Whether the pipeline takes a second encoding, for what guidance leads away from."""
     family = family_of(pipe)
-    return (
-        family.guided(s.guidance_scale, s.negative_prompt, s.true_cfg_scale)
-        and "negative_prompt_embeds" in family.accepts
-    )
+    return family.guides(s) and "negative_prompt_embeds" in family.accepts
 
 
 def _between(pipe: Any, recipes: Sequence[Recipe], known: Texts | Led) -> dict[str, Any]:

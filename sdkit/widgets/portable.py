@@ -16,8 +16,7 @@ from typing import Any
 
 import anywidget
 
-from sdkit.errors import CannotSave
-from sdkit.pictures.files import path_of, replacing
+from sdkit.pictures.files import html_path, replacing
 
 from .explorer import STATIC, Explorer
 
@@ -73,9 +72,7 @@ class Portable(Explorer):
         CannotSave
             For another suffix, a missing folder or a full disk; nothing half-written stays.
         """
-        path = path_of(path)
-        if path.suffix.lower() not in {".html", ".htm"}:
-            raise CannotSave(f"cannot save '{path}': the name must end in .html")
+        path = html_path(path)
         with replacing(path) as temporary:
             temporary.write_text(self._page(), encoding="utf-8")
         return path

@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sdkit import pocket
-from sdkit.errors import CannotSave
 from sdkit.models.defaults import defaults
 from sdkit.models.graphs import need
-from sdkit.models.identity import model_name
-from sdkit.pictures.files import path_of, replacing
+from sdkit.models.identity import is_pocket, model_name
+from sdkit.pictures.files import html_path, replacing
 from sdkit.settings import Settings
 
 from .networks import check, facts, graphs
@@ -34,7 +33,6 @@ _HERE: Final = Path(__file__).parent
 _STATIC: Final = _HERE.parent / "static"
 _IMPORT: Final = re.compile(r"^import .*;\n", re.MULTILINE)
 _EXPORT: Final = re.compile(r"^export ", re.MULTILINE)
-_SHIPPED: Final = ("pocket", "pocket-turbo")  # which know the words that sdkit knows of
 _PANEL: Final = ("kit.js", "tokenizer.js", "live.js")
 _WORKER: Final = ("noise.js", "solver.js", "worker.js")
 _PAGE: Final = """<!doctype html>
@@ -82,9 +80,7 @@ def write(pipe: Any, path: str | os.PathLike[str], settings: Settings | None = N
     MissingExtra
         If `onnx` (extra ``fast``) or the package `onnxruntime-web` is missing and cannot be fetched.
     """
-    path = path_of(path)
-    if path.suffix.lower() not in {".html", ".htm"}:
-        raise CannotSave(f"cannot save '{path}': the name must end in .html")
+    path = html_path(path)
     need("onnx", what="A page with the model inside")
     check(pipe)
     with replacing(path) as temporary:
@@ -101,7 +97,7 @@ def _page(pipe: Any, settings: Settings) -> str:
     packed = {kind: gzip.compress(data, mtime=0) for kind, data in parts.items()}
     packed |= {kind: build.packed_assembly() for kind, build in BUILDS.items()}
     told = {**facts(pipe), "name": name, "first": _first(pipe, settings)}
-    told["vocabulary"] = list(pocket.vocabulary()) if name in _SHIPPED else None
+    told["vocabulary"] = list(pocket.vocabulary()) if is_pocket(pipe) else None
     texts = [_part(kind, base64.b64encode(data).decode("ascii")) for kind, data in packed.items()]
     css = "".join(f.read_text(encoding="utf-8") for f in (_STATIC / "kit.css", _HERE / "live.css"))
     return _PAGE.format(
