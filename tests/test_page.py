@@ -14,6 +14,7 @@ import sdkit
 from sdkit.cli import main
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
 from sdkit.pipelines.tokens import read_prompt
+from sdkit.widgets import page
 from sdkit.widgets.page import networks, runtime, script, write
 
 
@@ -212,6 +213,17 @@ def test_what_a_page_cannot_hold_is_one_sentence(tiny, tmp_path, monkeypatch):
     with pytest.raises(InvalidSettings, match="DDIM and trailing steps"):
         write(tiny, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("names", [page._PANEL, page._WORKER], ids=["panel", "worker"])
+def test_the_joined_scripts_declare_no_name_twice(names, tmp_path):
+    place = tmp_path / "joined.mjs"
+    place.write_text(script(*names), encoding="utf-8")
+    program, _ = compute_driver_executable()
+    checked = subprocess.run(
+        [program, "--check", place], capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
 
 
 def test_the_runtime_becomes_plain_script(tmp_path, monkeypatch):

@@ -1,9 +1,7 @@
 // The panel of a page with the model inside: every control changes one value, and the picture follows.
-import { button, enlarge, h, panel, settled, slider, throttled } from "./kit.js";
+import { button, enlarge, glow, h, panel, settled, slider, throttled } from "./kit.js";
 import { Tokenizer, wordsOf } from "./tokenizer.js";
 
-// black, violet, orange, pale yellow: as in Python's overlay, even in lightness
-const GLOW = [[0, 0, 4], [66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
 const MANY = 2 ** 31;
 const LARGE = 512; // pixels of a canvas across, whatever it shows: what the page stretches itself shows its grid
 const SMALL = 112;
@@ -57,11 +55,7 @@ const paint = (canvas, levels, rows, columns, width = LARGE) => enlarge(canvas, 
 /** A map with values in 0 to 1 as light. */
 function paintGlow(canvas, map, rows, columns, width) {
   const levels = new Uint8ClampedArray(3 * map.length);
-  map.forEach((value, n) => {
-    const place = Math.min(Math.max(value, 0), 1) * (GLOW.length - 1);
-    const below = Math.min(Math.floor(place), GLOW.length - 2);
-    for (let c = 0; c < 3; c++) levels[3 * n + c] = GLOW[below][c] + (place - below) * (GLOW[below + 1][c] - GLOW[below][c]);
-  });
+  map.forEach((value, n) => levels.set(glow(value), 3 * n));
   paint(canvas, levels, rows, columns, width);
 }
 
@@ -218,7 +212,7 @@ function start(root, facts) {
     for (const other of strip.querySelectorAll("button")) other.setAttribute("aria-pressed", "false");
     paint(picture, shown.pixels, side, side);
     status.textContent = caption();
-    glow();
+    light();
   }
 
   function caption() {
@@ -237,16 +231,16 @@ function start(root, facts) {
       const canvas = h("canvas", { "aria-hidden": "true" });
       paintGlow(canvas, shown.maps[n], ...patches, SMALL);
       const open = h("button", { type: "button", class: "sd-look-word", title: `where the picture looked at “${text}”`, "aria-pressed": chosen === n }, h("span", { class: "sd-text" }, text), canvas);
-      open.addEventListener("click", () => { chosen = chosen === n ? null : n; glow(); });
-      open.addEventListener("pointerenter", () => glow(n));
-      open.addEventListener("pointerleave", () => glow());
+      open.addEventListener("click", () => { chosen = chosen === n ? null : n; light(); });
+      open.addEventListener("pointerenter", () => light(n));
+      open.addEventListener("pointerleave", () => light());
       return h("li", {}, open);
     }));
-    glow();
+    light();
   }
 
   /** Lay a word's light over the picture: the one under the pointer, or else the chosen one. */
-  function glow(n = chosen) {
+  function light(n = chosen) {
     [...looks.querySelectorAll("button")].forEach((open, at) => open.setAttribute("aria-pressed", at === chosen));
     heat.hidden = n === null;
     frame.classList.toggle("sd-dim", n !== null);
