@@ -75,7 +75,7 @@ _OTHERS = (
 )
 # names that signatures use for such types, and parts of objects that nobody makes by hand
 _PARTS = (
-    r"Floats|Half|OnFrame|OnStep|Picture|Place",
+    r"Floats|Guides|Half|OnFrame|OnStep|Picture|Place",
     r"sdkit\.attention\.(parts\.LayerMaps|layers\.Layer)",
     r"sdkit\.pipelines\.(placement\.Way|tokens\.Prompt)",
     r"sdkit\.(experiments\.editing\.Exchange|walks\.route\.Recipe|sweeps\.axes\.Axis)",
