@@ -353,6 +353,37 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
     )
 
 
+@pytest.mark.parametrize("cores", [2, 3])
+def test_cores_that_share_a_batch_make_the_step_of_one(tmp_path, cores):
+    """Three cores have parts of unlike size, and words are marked in one part only."""
+    from sdkit.pocket.train import Diffusion
+    from sdkit.pocket.training.presets import PRESETS
+
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, 90, (16, 32), generator=generator)
+    latents = torch.randn(16, 4, 16, 16, generator=generator)
+    marks, masks = torch.zeros(16, 2, 32), torch.rand(16, 2, 16, 16, generator=generator)
+    marks[2, 0, 5] = 1
+
+    def learn(cores: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        run = Diffusion(PRESETS["tiny"], 100, tmp_path / str(cores), "cpu", cores=cores)
+        before = [p.detach().clone() for p in run.both.parameters()]
+        run.step(ids, latents, marks, masks, 1e-3, torch.Generator().manual_seed(0))
+        assert all(
+            not torch.equal(a, b) for a, b in zip(before, run.both.parameters(), strict=True)
+        )
+        # gradients: the optimizers' first step makes much of the rounding in small ones
+        return [p.grad for p in run.both.parameters()] + [torch.tensor([run.loss, run.pull])]
+
+    threads = torch.get_num_threads()
+    try:
+        for one, many in zip(learn(1), learn(cores), strict=True):
+            torch.testing.assert_close(many, one, atol=1e-6, rtol=1e-4)
+    finally:
+        torch.set_num_threads(threads)
+
+
 # -- grounding -------------------------------------------------------------------------------------------------------
 
 
@@ -395,14 +426,15 @@ def test_grounding_is_zero_when_words_look_at_their_object_and_one_when_away():
     assert grounding_loss([there], torch.zeros_like(marks), masks).item() == 0
 
 
-def test_watching_attention_changes_nothing(tiny):
+@pytest.mark.parametrize("too", [False, True])
+def test_watching_attention_changes_nothing(tiny, too):
     from sdkit.pocket.training.grounding import Watcher
 
     x, t = torch.randn(2, 4, 16, 16), torch.tensor([5, 900])
     text = torch.randn(2, 32, 32)
     with torch.no_grad():
         plain = tiny.unet(x, t, text).sample
-        watcher = Watcher(tiny.unet)
+        watcher = Watcher(tiny.unet, too=too)
         torch.testing.assert_close(tiny.unet(x, t, text).sample, plain, atol=1e-5, rtol=1e-4)
     assert watcher.seen
     for probabilities in watcher.seen:

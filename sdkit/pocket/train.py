@@ -36,6 +36,7 @@ from .training.data import batches, masks, pictures, scene, training_scenes
 from .training.grounding import Watcher, WordMarks, grounding_loss
 from .training.muon import optimizers, prepare
 from .training.presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
+from .training.team import Team
 from .training.tokenizer import build_tokenizer
 from .training.wording import wording
 from .world import Scene
@@ -91,39 +92,41 @@ def _rate(seen: int, total: int, batch: int) -> float:
     return min(1.0, (seen / batch + 1) / 100, max(0.0, (1 - seen / total) / 0.35))
 
 
-def loss_of(
-    unet: UNet2DConditionModel,
-    text: Tensor,
-    latents: Tensor,
-    scheduler: DDIMScheduler,
-    generator: torch.Generator,
-) -> Tensor:
-    """Weighted squared error of the predicted velocity ``v = √ᾱ ε - √(1-ᾱ) x0`` (Salimans & Ho, arXiv:2202.00512).
-
-    The weight is that of min-SNR-γ (Hang et al., arXiv:2303.09556) for low noise and 1 for high noise, where min-SNR
-    would vanish and a zero-terminal-SNR schedule must learn most.
-    """
-    batch, device = len(latents), latents.device
-    steps = scheduler.config.num_train_timesteps
+def draw_noise(
+    latents: Tensor, scheduler: DDIMScheduler, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Timesteps `(B,)` and noise of the latents' shape for one batch."""
+    batch, steps = len(latents), scheduler.config.num_train_timesteps
     u = (
         torch.arange(batch) + torch.rand(batch, generator=generator)
     ) / batch  # one timestep in each slice
     bell = 0.5 - torch.sin(
         torch.asin(1 - 2 * u) / 3
     )  # density 6t(1-t): shapes are decided at middling noise
-    t = (
-        (torch.lerp(u, bell, 0.7) * steps)
-        .long()
-        .clamp_(max=steps - 1)[torch.randperm(batch, generator=generator)]
-        .to(device)
-    )
-    noise = torch.randn(latents.shape, generator=generator).to(device)
+    t = (torch.lerp(u, bell, 0.7) * steps).long().clamp_(max=steps - 1)
+    t = t[torch.randperm(batch, generator=generator)]
+    return t, torch.randn(latents.shape, generator=generator)
+
+
+def velocity_errors(
+    unet: UNet2DConditionModel,
+    text: Tensor,
+    latents: Tensor,
+    t: Tensor,
+    noise: Tensor,
+    scheduler: DDIMScheduler,
+) -> Tensor:
+    """Weighted squared errors `(B,)` of the predicted velocity ``v = √ᾱ ε - √(1-ᾱ) x0`` (Salimans & Ho, arXiv:2202.00512).
+
+    The weight is that of min-SNR-γ (Hang et al., arXiv:2303.09556) for low noise and 1 for high noise, where min-SNR
+    would vanish and a zero-terminal-SNR schedule must learn most.
+    """
     noisy = scheduler.add_noise(latents, noise, t)
     velocity = scheduler.get_velocity(latents, noise, t)
     error = (unet(noisy, t, text).sample.float() - velocity).square().mean((1, 2, 3))  # (B,)
-    alpha = scheduler.alphas_cumprod.to(device)[t]
+    alpha = scheduler.alphas_cumprod.to(latents.device)[t]
     snr = alpha / (1 - alpha)
-    return (error * (snr + 1).clamp(max=_GAMMA) / (snr + 1)).mean()
+    return error * (snr + 1).clamp(max=_GAMMA) / (snr + 1)
 
 
 class Diffusion:
@@ -136,6 +139,7 @@ class Diffusion:
         folder: Path,
         device: str,
         start: StableDiffusionPipeline | None = None,
+        cores: int = 1,
     ) -> None:
         self.preset, self.folder, self.device = preset, folder, device
         self.text = build_text_encoder(preset, vocabulary).to(device)
@@ -145,9 +149,10 @@ class Diffusion:
         if start is not None:
             self.text.load_state_dict(start.text_encoder.state_dict())
             self.unet.load_state_dict(start.unet.state_dict())
-        self.watcher = Watcher(self.unet)
         self.both = torch.nn.ModuleDict({"text": self.text, "unet": self.unet})
-        self.opts = optimizers(self.text, self.unet, lr=preset.lr)
+        self.team = Team(self.both, cores)
+        self.watchers = [Watcher(copy["unet"], too=device == "cpu") for copy in self.team.copies]
+        self.opts = optimizers(self.text, self.unet, lr=preset.lr, over=self.team.map)
         self.ema = EMAModel(
             self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True
         )
@@ -168,21 +173,33 @@ class Diffusion:
     ) -> None:
         """Learn from one batch: token ids `(B, 32)`, latents `(B, C, 16, 16)`, and which token stands for which mask."""
         prepare(self.opts, rate)
-        self.watcher.clear()
-        with torch.autocast(
-            self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"
-        ):
-            hidden = self.text(ids.to(self.device)).last_hidden_state
-            loss = loss_of(self.unet, hidden, latents.to(self.device), self.scheduler, generator)
-            pull = grounding_loss(self.watcher.seen, marks.to(self.device), masks.to(self.device))
-        (loss + _GROUNDING * pull).backward()
+        t, noise = draw_noise(latents, self.scheduler, generator)
+        batch, words = len(latents), float(marks.sum())
+
+        def learn(copy: torch.nn.ModuleDict, worker: int, share: slice) -> tuple[float, float]:
+            ids_, x, t_, noise_, marks_, masks_ = (
+                part[share].to(self.device) for part in (ids, latents, t, noise, marks, masks)
+            )
+            watcher = self.watchers[worker]
+            watcher.clear()
+            with torch.autocast(
+                self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"
+            ):
+                hidden = copy["text"](ids_).last_hidden_state
+                errors = velocity_errors(copy["unet"], hidden, x, t_, noise_, self.scheduler)
+                pull = grounding_loss(watcher.seen, marks_, masks_, words)
+            loss = errors.sum() / batch
+            (loss + _GROUNDING * pull).backward()
+            return loss.item(), pull.item()
+
+        losses, pulls = zip(*self.team.each(learn, batch), strict=True)
         torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
         for opt in self.opts:
             opt.step()
         self.ema.step(self.both.parameters())
         self.seen += len(ids)
-        self.loss += (0.01 if self.loss else 1) * (loss.item() - self.loss)
-        self.pull += (0.01 if self.pull else 1) * (pull.item() - self.pull)
+        self.loss += (0.01 if self.loss else 1) * (sum(losses) - self.loss)
+        self.pull += (0.01 if self.pull else 1) * (sum(pulls) - self.pull)
 
     def remember(self, moments_: tuple[int, ...]) -> None:
         """Keep the averaged weights in the run's history if the last step reached one of these moments."""
@@ -224,15 +241,18 @@ def train_diffusion(
     seed: int = 0,
     total: int | None = None,
     start: StableDiffusionPipeline | None = None,
+    cores: int = 1,
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Train (or finish training) text encoder and UNet together; returns their averaged weights.
+
+    Every batch is divided among `cores` threads; what is learned does not depend on their number but for rounding.
 
     A new run begins from random weights, or from those of `start`, a pipeline of the same preset; then it skips the
     shards that teach single objects.
     """
     total = total or preset.samples
     torch.manual_seed(seed)
-    run = Diffusion(preset, len(tokenizer), folder, device, start)
+    run = Diffusion(preset, len(tokenizer), folder, device, start, cores)
     mark = WordMarks(tokenizer)
     kept = moments(total, preset.history) if preset.history else ()
     skipped = preset.shards // 2 if start is not None else 0
@@ -366,9 +386,18 @@ def main(argv: list[str] | None = None) -> None:
         help="train one part only: where the encoder is a linear code, two processes can train both at once; a last "
         "call without this option exports what they made",
     )
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=1,
+        help="divide every batch of text encoder and UNet among this many processor cores, each with one thread of "
+        "its own (default: 1, whose operations use the threads that torch is given)",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(argv)
+    if options.cores < 1:
+        parser.error(f"--cores {options.cores} was asked for: give 1 or more.")
     preset, folder = PRESETS[options.preset], options.folder / options.preset
     began = time.time()
     start = (
@@ -399,6 +428,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=options.seed,
         total=options.samples,
         start=start,
+        cores=options.cores,
     )
     if options.stage == "diffusion":
         return

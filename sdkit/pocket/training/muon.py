@@ -8,7 +8,9 @@ Source: K. Jordan, "Muon: an optimizer for hidden layers" (2024); the scale is t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,39 +61,43 @@ class Muon(torch.optim.Optimizer):
         lr: float = 1e-3,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
+        over: Callable[..., Iterable[Any]] = map,
     ) -> None:
+        self._map = over  # such as that of a pool of threads: every parameter is a task of its own
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                buffer = state.setdefault("momentum", torch.zeros_like(p))
-                buffer.lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(buffer, group["momentum"]).flatten(
-                    1
-                )  # Nesterov; (out, in · kernel)
-                x = _wide(update)
-                age = state.get("age", 0)
-                if age % _REFRESH == 0:
-                    state["whitening"] = whitening(x)
-                state["age"] = age + 1
-                x = state["whitening"] @ x
-                x = x * min(
-                    1.0, len(x) ** 0.5 / (float(x.norm()) + 1e-7)
-                )  # an aged matrix must not overshoot
-                scale = 0.2 * max(update.shape) ** 0.5
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(
-                    (x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale
-                )
+            list(self._map(partial(self._turn, group), group["params"]))
+
+    @torch.no_grad()  # here again: whether gradients are recorded is a matter of each thread
+    def _turn(self, group: dict[str, Any], p: nn.Parameter) -> None:
+        """Update one parameter."""
+        if p.grad is None:
+            return
+        state = self.state[p]
+        buffer = state.setdefault("momentum", torch.zeros_like(p))
+        buffer.lerp_(p.grad, 1 - group["momentum"])
+        # Nesterov's, as (out, in · kernel)
+        update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
+        x = _wide(update)
+        age = state.get("age", 0)
+        if age % _REFRESH == 0:
+            state["whitening"] = whitening(x)
+        state["age"] = age + 1
+        x = state["whitening"] @ x
+        # an aged matrix must not overshoot
+        x = x * min(1.0, len(x) ** 0.5 / (float(x.norm()) + 1e-7))
+        scale = 0.2 * max(update.shape) ** 0.5
+        p.mul_(1 - group["lr"] * group["weight_decay"])
+        p.add_((x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale)
 
 
-def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+def optimizers(
+    *modules: nn.Module, lr: float, over: Callable[..., Iterable[Any]] = map
+) -> list[torch.optim.Optimizer]:
     """Muon for hidden weights of two or more dimensions; AdamW for embeddings, norms, biases and thin layers."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -101,7 +107,7 @@ def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
             hidden = p.ndim >= 2 and id(p) not in embeddings and min(p.shape[0], p[0].numel()) > 4
             (matrices if hidden else rest).append(p)
     return [
-        Muon(matrices, lr=lr),
+        Muon(matrices, lr=lr, over=over),
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
