@@ -290,13 +290,14 @@ def test_a_shard_stands_under_its_name_only_when_it_is_whole(trained, monkeypatc
         raise KeyboardInterrupt
 
     vae = AutoencoderKL.from_pretrained(trained / "weights" / "vae")
+    code = train.encoder_of(PRESETS["tiny"], vae)
     shard = trained / "latents" / "007.pt"
     with monkeypatch.context() as broken:
         broken.setattr(train.torch, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            train._shard(PRESETS["tiny"], 7, vae, trained, "cpu")
+            train._shard(PRESETS["tiny"], 7, vae, code, trained)
     assert not shard.exists()
-    latents, _, scenes = train._shard(PRESETS["tiny"], 7, vae, trained, "cpu")
+    latents, _, scenes = train._shard(PRESETS["tiny"], 7, vae, code, trained)
     assert shard.exists()
     assert len(latents) == len(scenes)
 

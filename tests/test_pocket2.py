@@ -18,7 +18,7 @@ from sdkit.pocket.evaluate import sharpness
 from sdkit.pocket.training import art
 from sdkit.pocket.training.autoencoder import edge_loss, thumbnail
 from sdkit.pocket.training.draw import render
-from sdkit.pocket.training.linear import components, start_linear
+from sdkit.pocket.training.linear import as_convolution, components, start_linear
 from sdkit.pocket.training.presets import PRESETS, build_autoencoder
 from sdkit.pocket.world import HANDS, Item, Scene, caption, held_out, objects, random_scene, words
 
@@ -146,6 +146,20 @@ def test_the_linear_start_is_the_linear_code():
     assert found < 1.1 * left(
         (centred @ best.T).float()
     )  # the mean colours are kept whatever they are worth
+
+
+def test_a_linear_encoder_is_one_convolution():
+    """Of pictures that it was not fitted to."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.rand(160, 3, 32, 32, generator=rng) * 1.6 - 0.8
+    model = build_autoencoder(SMALL).eval()
+    start_linear(model, x[:64], torch.eye(3))
+    code = as_convolution(model, x[:128])
+    with torch.no_grad():
+        latents = model.encode(x[128:]).latent_dist.mode()
+    assert code(x[128:]).shape == latents.shape
+    error = (code(x[128:]) - latents).square().mean((0, 2, 3)).sqrt()
+    assert (error < 0.01 * latents.std((0, 2, 3))).all(), error
 
 
 def test_components_keep_the_fixed_rows_and_find_the_strongest_of_the_rest():

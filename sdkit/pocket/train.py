@@ -14,7 +14,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -30,7 +30,13 @@ from tqdm import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from .history import keep, moments, pack
-from .training.autoencoder import latest_autoencoder, psnr, to_pixels, train_autoencoder
+from .training.autoencoder import (
+    encoder_of,
+    latest_autoencoder,
+    psnr,
+    to_pixels,
+    train_autoencoder,
+)
 from .training.checkpoint import load_checkpoint, save_checkpoint
 from .training.data import batches, masks, pictures, scene, training_scenes
 from .training.grounding import Watcher, WordMarks, grounding_loss
@@ -63,20 +69,20 @@ _SAMPLES = (
 
 
 def _shard(
-    preset: Preset, number: int, vae: AutoencoderKL, folder: Path, device: str
+    preset: Preset,
+    number: int,
+    vae: AutoencoderKL,
+    code: Callable[[Tensor], Tensor],
+    folder: Path,
 ) -> tuple[Tensor, Tensor, list[Scene]]:
     """Latents `(N, C, 16, 16)` (scaled), masks `(N, 2, 16, 16)` and scenes of one shard, rendered and coded on first use."""
     scenes = training_scenes(preset, number)
     path = folder / "latents" / f"{number:03d}.pt"
     if not path.exists():
         images = pictures(scenes, preset.side)
-        with (
-            torch.no_grad()
-        ):  # in single precision: a linear code takes differences of large numbers
-            parts = [
-                vae.encode(to_pixels(p).to(device)).latent_dist.mode().half().cpu()
-                for p in np.array_split(images, max(1, len(images) // 64))
-            ]
+        pieces = np.array_split(images, max(1, len(images) // 64))
+        with torch.no_grad():
+            parts = [code(to_pixels(p).to(vae.device)).half().cpu() for p in pieces]
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_suffix(
             f".{os.getpid()}.part"
@@ -253,7 +259,7 @@ def train_diffusion(
     total = total or preset.samples
     torch.manual_seed(seed)
     run = Diffusion(preset, len(tokenizer), folder, device, start, cores)
-    mark = WordMarks(tokenizer)
+    mark, code = WordMarks(tokenizer), encoder_of(preset, vae)
     kept = moments(total, preset.history) if preset.history else ()
     skipped = preset.shards // 2 if start is not None else 0
     saved = sampled = time.monotonic()
@@ -267,7 +273,7 @@ def train_diffusion(
         number = int(
             (np.random.default_rng([seed, epoch]).permutation(numbers) if epoch else numbers)[shard]
         )
-        latents, masks_, scenes = _shard(preset, number, vae, folder, device)
+        latents, masks_, scenes = _shard(preset, number, vae, code, folder)
         order = batches(preset.shard, preset.batch, np.random.default_rng([seed, place]))
         for index in islice(order, done, None):
             rng = random.Random(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,13 @@ from tqdm import tqdm
 
 from .checkpoint import load_checkpoint, save_checkpoint
 from .data import pictures, scene
-from .linear import start_linear
+from .linear import NOISE, as_convolution, start_linear
 from .muon import optimizers, prepare
 from .presets import Preset, build_autoencoder
 
 __all__ = [
     "begin_autoencoder",
+    "encoder_of",
     "latest_autoencoder",
     "psnr",
     "thumbnail",
@@ -87,14 +89,21 @@ def autoencoder_loss(
 
 
 def decoder_loss(
-    model: AutoencoderKL, x: Tensor, *, edges: float = 0.0, generator: torch.Generator | None = None
+    model: AutoencoderKL,
+    x: Tensor,
+    encoder: Callable[[Tensor], Tensor],
+    *,
+    edges: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The loss of one batch `(B, 3, H, W)` in -1..1 where the encoder is given.
+    """The loss of one batch `(B, 3, H, W)` in -1..1 where the encoder is given, as the convolution that it amounts to.
 
-    The encoder runs in single precision: it takes differences of large numbers.
+    The latents are drawn with the little noise that the encoder's variance says.
     """
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        latents = model.encode(x).latent_dist.sample(generator)
+        latents = encoder(x)
+        noise = torch.randn(latents.shape, generator=generator, device=x.device)
+        latents = latents + NOISE * noise
     return _likeness(model.decode(latents).sample.float(), x, edges)
 
 
@@ -131,6 +140,14 @@ def begin_autoencoder(preset: Preset, seed: int = 0) -> AutoencoderKL:
     return model
 
 
+def encoder_of(preset: Preset, model: AutoencoderKL) -> Callable[[Tensor], Tensor]:
+    """What makes mean latents of pictures `(B, 3, H, W)` in -1..1: a linear encoder as the convolution it amounts to."""
+    if not preset.linear:
+        return lambda x: model.encode(x).latent_dist.mode()
+    scenes = [scene(preset, 10_000_000 + n) for n in range(256)]
+    return as_convolution(model, to_pixels(pictures(scenes, preset.side)).to(model.device))
+
+
 def latest_autoencoder(preset: Preset, folder: Path, seed: int = 0) -> AutoencoderKL:
     """The autoencoder as far as it has been trained in a run's folder, in evaluation mode."""
     model = begin_autoencoder(preset, seed)
@@ -145,7 +162,6 @@ def train_autoencoder(
     model = begin_autoencoder(preset, seed).to(device)
     path = folder / "autoencoder.pt"
     parts = (model.decoder, model.post_quant_conv) if preset.linear else (model,)
-    loss_of = decoder_loss if preset.linear else autoencoder_loss
     opts = optimizers(*parts, lr=preset.autoencoder_lr)
     seen = load_checkpoint(path, {"model": model}, opts)
     batch, total = preset.autoencoder_batch, preset.autoencoder_samples
@@ -154,6 +170,7 @@ def train_autoencoder(
     fresh = to_pixels(
         pictures([scene(preset, n, training=False) for n in range(96)], preset.side)
     ).to(device)
+    encoder = encoder_of(preset, model)
     bar = tqdm(total=total, initial=seen, desc="autoencoder", unit="img", mininterval=5)
     while seen < total:
         size = min(_POOL, total)
@@ -171,7 +188,10 @@ def train_autoencoder(
         )
         prepare(opts, rate)
         with torch.autocast(device, torch.bfloat16, enabled=preset.bfloat16 or device == "cuda"):
-            loss = loss_of(model, x, edges=preset.edges, generator=generator)
+            if preset.linear:
+                loss = decoder_loss(model, x, encoder, edges=preset.edges, generator=generator)
+            else:
+                loss = autoencoder_loss(model, x, edges=preset.edges, generator=generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for opt in opts:

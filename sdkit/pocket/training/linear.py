@@ -10,13 +10,19 @@ decoder has no such form (it enlarges before it convolves) and is trained.
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-__all__ = ["components", "start_linear"]
+__all__ = ["NOISE", "as_convolution", "components", "start_linear"]
 
 _CONSTANT = 32.0  # beside data of unit size: the divisor then hardly varies from picture to picture
+NOISE = math.exp(
+    -2.5
+)  # deviation of the samples that the decoder learns from: diffusion is not exact
 _DETAIL = 0.5  # root mean square of the channels after the first three: diffusion should spend less on them
 
 
@@ -145,7 +151,7 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
     out = model.encoder.conv_out
     out.weight[:] = 0
     out.bias[:channels] = 0
-    out.bias[channels:] = -5  # a little noise in the samples
+    out.bias[channels:] = 2 * math.log(NOISE)
     spread = torch.zeros(norm.num_channels, 4 * keep)
     for latent in range(channels):
         at = latent // each * size + latent % each * 2
@@ -158,3 +164,22 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
     model.quant_conv.weight[:] = torch.eye(2 * channels)[..., None, None]
     model.quant_conv.bias[:] = 0
     _calibrate(model, images[:64])
+
+
+@torch.no_grad()
+def as_convolution(model: AutoencoderKL, images: Tensor) -> nn.Conv2d:
+    """The linear encoder of `model` as the one convolution that it amounts to, for training: two hundred times faster.
+
+    Fitted to what the encoder makes of `images` `(B, 3, H, W)` in -1..1, a hundred or more; the mean latents of fresh
+    pictures agree to a thousandth of their deviation, which is the little by which the encoder's normalisation moves.
+    """
+    side = 2 ** (len(model.config.block_out_channels) - 1)
+    latents = torch.cat([model.encode(part).latent_dist.mode() for part in images.split(32)])
+    blocks = F.pixel_unshuffle(images, side).movedim(1, -1).flatten(0, -2).double()
+    blocks = torch.cat([blocks, torch.ones_like(blocks[:, :1])], 1)
+    gram = blocks.T @ blocks + 1e-6 * len(blocks) * torch.eye(blocks.shape[1]).to(blocks)
+    rows = torch.linalg.solve(gram, blocks.T @ latents.movedim(1, -1).flatten(0, -2).double()).T
+    conv = nn.Conv2d(3, len(rows), side, stride=side).to(images.device).requires_grad_(False)
+    conv.weight[:] = rows[:, :-1].unflatten(1, (3, side, side))
+    _bias(conv)[:] = rows[:, -1]
+    return conv
