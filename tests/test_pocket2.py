@@ -236,6 +236,9 @@ def test_packed_moments_are_small_end_exactly_and_do_not_add_up_their_rounding(t
     sizes = [f.stat().st_size for f in (tmp_path / "packed").glob("*.npz")]
     assert sum(sizes) * 8 < 7 * 256 * 96 * 9 * 1.35
     assert history.restore(tmp_path / "packed", 99, final).keys() == {"a", "b"}
+    for other in ({"a": final["a"]}, final | {"a": torch.zeros(64, 96)}):
+        with pytest.raises(InvalidSettings, match="is of other networks than these weights"):
+            history.restore(tmp_path / "packed", 1, other)
 
 
 def test_a_history_is_shown_moment_by_moment(tmp_path, tiny):

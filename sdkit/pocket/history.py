@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sdkit.errors import InvalidSettings
+
 __all__ = ["backwards", "keep", "moments", "moments_of", "pack", "restore"]
 
 _SCALE = ".scale"
@@ -80,6 +82,11 @@ def backwards(
         left out.
     since
         Scenes seen in training.
+
+    Raises
+    ------
+    InvalidSettings
+        If a packed moment is of other networks than `final`.
     """
     known = {k: w.detach().float().cpu() for k, w in _floats(final).items()}
     for moment in reversed(moments_of(folder)):
@@ -124,13 +131,23 @@ def _coded(name: str, step: Tensor) -> dict[str, NDArray[np.generic]]:
     }
 
 
+def _size(value: Tensor) -> int:
+    """How many numbers code a difference to `value`."""
+    return -(-value.numel() // 5) if value.ndim >= 2 else value.numel()
+
+
 def _after(known: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The weights that a file's differences lead to."""
     found = dict(known)
     with np.load(path, allow_pickle=False) as arrays:
         for name in (n for n in arrays.files if not n.endswith(_SCALE)):
-            value, scale = known[name], torch.from_numpy(arrays[name + _SCALE].astype(np.float32))
-            levels = arrays[name]
+            levels, value = arrays[name], known.get(name)
+            if value is None or levels.size != _size(value):
+                raise InvalidSettings(
+                    f"The history in '{path.parent}' is of other networks than these weights ({name} differs); give the "
+                    f"weights that its run ended with."
+                )
+            scale = torch.from_numpy(arrays[name + _SCALE].astype(np.float32))
             if value.ndim >= 2:
                 trits = levels[:, None] // _TRITS % 3
                 levels = trits.ravel()[: value.numel()].astype(np.int8) - 1
