@@ -102,7 +102,7 @@ PRESETS = {
         16,
         32,
         1e-3,
-        1.5e-3,
+        1e-3,
         latents=24,
         hands=_HANDS,
         loose=True,
