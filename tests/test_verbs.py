@@ -17,15 +17,6 @@ WITHOUT_TRACE = {"stable-cascade": "tells neither sigmas nor alphas"}
 
 # a picture of them takes seconds
 SLOW = ("stable-cascade",)
-# what cannot be read from disk here, and what is said of it
-UNREADABLE = dict.fromkeys(
-    ("kandinsky5", "nucleus-image", "dream-lite", "dream-lite-mobile", "longcat-image"),
-    "needs the package torchvision",  # its processor is one of films as well
-) | dict.fromkeys(
-    # tokenizers and processors of these stand-ins are not whole; and diffusers writes Stable Cascade where it does not look
-    ("kolors", "kolors-pag", "qwen_image21", "stable-cascade"),
-    "could not be loaded",
-)
 
 
 @pytest.fixture(scope="module", params=standins.EVERY)
@@ -91,11 +82,10 @@ def test_a_walk_leaves_and_reaches_its_keyframes_without_a_jump(family):
     assert min(np.abs(middle - start).mean(), np.abs(middle - end).mean()) > 0.05 * apart
 
 
-def test_a_folder_is_planned_and_loaded_or_one_sentence_says_why_not(family, tmp_path):
+def test_a_folder_is_planned_and_loaded(family, tmp_path):
     name, pipe, options, made = family
     folder = tmp_path / name
     pipe.save_pretrained(folder)
-    refused = UNREADABLE.get(name, "")
     plan = sdkit.plan(folder, device="cpu", memory="low")
     networks = [c for c in pipe.components.values() if isinstance(c, torch.nn.Module)]
     kept = {v.data_ptr(): v.numel() * 4 for c in networks for v in c.state_dict().values()}
@@ -103,12 +93,10 @@ def test_a_folder_is_planned_and_loaded_or_one_sentence_says_why_not(family, tmp
     assert weights <= sum(size for _, size in plan.parts) < 1.2 * weights + 100_000
     assert "one step" in str(plan)
     assert plan.step > 0
-    if refused:
-        with pytest.raises(SdkitError, match=refused):
-            sdkit.load(folder, device="cpu")
-        return
     again = sdkit.load(folder, device="cpu", memory="low")
     assert type(again) is type(pipe)
+    for name in vars(pipe).keys() & {"resolutions"}:  # Kandinsky 5 saves none of its own
+        setattr(again, name, getattr(pipe, name))
     picture = np.asarray(sdkit.generate(again, "a cat", **options).image).astype(int)
     assert np.abs(picture - np.asarray(made.image)).max() <= 1
 
