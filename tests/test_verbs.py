@@ -101,6 +101,17 @@ def test_a_folder_is_planned_and_loaded(family, tmp_path):
     assert np.abs(picture - np.asarray(made.image)).max() <= 1
 
 
+def test_two_prompts_at_once_are_those_made_alone_or_as_near_as_diffusers_own(family):
+    """Batches are multiplied in another order; where latents are large, that is more than 1e-4 in diffusers itself."""
+    name, pipe, options, made = family
+    prompts = ["a cat", "a long red dog on white"]
+    pair = sdkit.generate(pipe, prompts, **options)
+    alone = [made, sdkit.generate(pipe, prompts[1], **options)]
+    off = max(np.abs(a.latents - b.latents).max() for a, b in zip(pair, alone, strict=True))
+    assert off <= 1e-4 or off <= 1.01 * standins.bare_drift(pipe, name, prompts)
+    assert off <= 1e-4 * _size(pair[0].latents)
+
+
 def test_a_sweep_makes_each_cell_as_it_is_made_alone(family):
     name, pipe, options, made = family
     if name in SLOW:
