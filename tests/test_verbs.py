@@ -49,6 +49,32 @@ def test_what_is_recorded_changes_nothing_and_ends_where_the_run_ended(family):
     assert len(traced.trace) >= 2
 
 
+# what they call an empty prompt makes no guidance; others have it in the network, or a third prediction (PAG)
+ASKED = ("qwen_image", "qwen_image21")
+
+
+def test_a_remix_is_the_guidance_that_the_pipeline_reckons(family):
+    """Also where it starts from the words, turns signs, or gives the sum the size of one of its parts."""
+    name, pipe, options, _ = family
+    if name in WITHOUT_TRACE:
+        return
+    if name in ASKED:
+        options = options | {"negative_prompt": "a dog", "guidance_scale": 4.0}
+    made = sdkit.generate(pipe, "a cat", trace=True, **options)
+    trace = made.trace
+    if trace.conditional is None or trace.conditional is trace.guided:
+        assert name not in ASKED
+        with pytest.raises(SdkitError):
+            trace.remix(2.0)
+        return
+    again = trace.remix(made.settings.guidance_scale)
+    size = _size(trace.x0)  # of numbers that are kept in 11 bits
+    np.testing.assert_allclose(again.x0, trace.x0, atol=4e-3 * size)
+    other = sdkit.generate(pipe, "a cat", trace="x0", **options | {"guidance_scale": 2.0})
+    np.testing.assert_allclose(trace.remix(2.0).x0[0], other.trace.x0[0], atol=4e-3 * size)
+    assert np.abs(trace.remix(2.0).x0.astype(np.float32) - trace.x0).max() > 4e-3 * size
+
+
 def test_noise_turns_a_little_in_whatever_form_a_pipeline_draws_it(family):
     _, pipe, _, plain = family
     near = sdkit.variations(pipe, plain, count=1, amount=1e-4, progress=False)
