@@ -610,6 +610,11 @@ def _check_start(pipe: Any, wanted: list[Settings], image: Image.Image) -> None:
     """What would otherwise fail inside a run that begins with a picture."""
     family = family_of(starter(pipe, wanted[0].task))
     look = getattr(getattr(pipe, "image_processor", None), "check_image_input", None)
+    processor = getattr(pipe, "processor", None)
+    if family.edits and processor is not None and not getattr(processor, "image_processor", None):
+        raise InvalidSettings(
+            f"This {family.pipeline}'s processor has no part that looks at pictures; load the whole pipeline, or leave the image out."
+        )
     for s in wanted:
         if s.variation_amount:
             raise InvalidSettings(

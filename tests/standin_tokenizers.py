@@ -51,8 +51,8 @@ def qwen_tokenizer():
     )
 
 
-def processor(kind, tokenizer):
-    """A processor of words and pictures; its part for films needs torchvision, and no pipeline here makes one."""
+def processor(kind, tokenizer, *, side=128):
+    """A processor of words and pictures of up to `side` pixels; its part for films would need torchvision."""
 
     class Seeing(kind):
         @classmethod
@@ -65,8 +65,10 @@ def processor(kind, tokenizer):
             self.image_processor.save_pretrained(folder)
 
     Seeing.__name__, Seeing.__module__ = kind.__name__, kind.__module__  # the class that is saved
+    patch = 16 if "Qwen3" in kind.__name__ else 14
+    size = {"shortest_edge": (4 * patch) ** 2, "longest_edge": side * side}
     return Seeing(
-        Qwen2VLImageProcessor(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}),
+        Qwen2VLImageProcessor(size=size, patch_size=patch),
         tokenizer,
         chat_template=tokenizer.chat_template,
     )

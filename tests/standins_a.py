@@ -553,7 +553,8 @@ def qwen_image21():
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=vae.eval(),
         text_encoder=Qwen3VLForConditionalGeneration(qwen3_vl(tokenizer)).eval(),
-        processor=processor(Qwen3VLProcessor, tokenizer),
+        # it looks at a picture of about 1024×1024, whatever it is given
+        processor=processor(Qwen3VLProcessor, tokenizer, side=1024),
         transformer=lively(transformer),
     )
 

@@ -28,7 +28,7 @@ def test_a_processor_is_read_without_its_part_for_films_where_torchvision_is_mis
     pipe = sdkit.load(folder, device="cpu")
     assert isinstance(pipe.processor, transformers.Qwen3VLProcessor)
     assert pipe.processor.get_attributes() == ["image_processor", "tokenizer"]
-    size = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
+    size = {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}
     assert pipe.processor.image_processor.size == size  # as it was saved
     assert pipe.processor.chat_template == pipe.processor.tokenizer.chat_template is not None
     pipe.save_pretrained(tmp_path / "again")
