@@ -286,7 +286,8 @@ def make(
         if capture is not None:
             maps.update(zip(some, capture.all_maps, strict=True))
         if recorder is not None:
-            traces.update(zip(some, recorder.traces, strict=True))
+            led = [replace(trace, guides=guides) for trace in recorder.traces]
+            traces.update(zip(some, led, strict=True))
 
     with lock_of(pipe), torch.no_grad():
         for chunk in chunks(pipe, wanted, size):

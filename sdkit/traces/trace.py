@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sdkit.errors import InvalidSettings
+from sdkit.pictures.guides import NO_GUIDES, Guides
 
 from .predictions import clean, noise, rescaled
 
@@ -71,6 +72,8 @@ class Trace:
         float16. Without guidance there is no unconditional one, and the other two are the same array.
     settings
         The picture's settings, if `sdkit.generate` made it.
+    guides
+        The control pictures and references that led it, if any.
     beyond
         What the pipeline's guidance adds to `guidance_scale`: 1 where it reckons ``c + g·(c - u)``, else 0.
     rescales
@@ -97,6 +100,7 @@ class Trace:
     forked_at: int | None = None
     beyond: float = 0.0
     rescales: str = ""
+    guides: Guides = NO_GUIDES
 
     def __len__(self) -> int:
         """Count the steps (calls of the network)."""

@@ -17,6 +17,7 @@ from PIL import Image
 
 from sdkit.generation import chunks
 from sdkit.memory.recovery import Ladder
+from sdkit.pictures.guides import NO_GUIDES, Guides
 from sdkit.pipelines.embeddings import Texts, encodings
 from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.noise import starting_noise
@@ -62,6 +63,7 @@ def render(
     recipes: Sequence[Recipe],
     *,
     image: Image.Image | None = None,
+    guides: Guides = NO_GUIDES,
     texts: Texts | Led | None = None,
 ) -> list[Frame]:
     """Make frames.
@@ -74,6 +76,8 @@ def render(
         One for each frame, of one size. Those with equal guidance and strength share one call of the pipeline.
     image
         What image-to-image starts from.
+    guides
+        The pictures that lead every frame.
     texts
         Encodings from `texts_of`, if they are at hand; else they are made here.
 
@@ -93,6 +97,7 @@ def render(
             [wanted[i] for i in indices],
             image,
             None,
+            guides=guides,
             on_step=None,
             progress=False,
             **_between(pipe, some, known),
