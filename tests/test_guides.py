@@ -232,7 +232,8 @@ def test_a_led_run_is_continued_by_the_picture_that_led_it(led):
     same = sdkit.fork(led, made.trace, 1, progress=False)
     np.testing.assert_allclose(same.latents, made.latents, atol=2e-2)
     other = sdkit.fork(led, made.trace, 1, prompt="a dog", seed=9, progress=False)
-    assert np.abs(other.latents - made.latents).max() > 0.1
+    strayed = [np.abs(one.latents - made.latents).max() for one in (same, other)]
+    assert strayed[1] > 4 * strayed[0]
     assert other.guides.control == made.guides.control
     again = sdkit.fork(led, other.trace, 1, seed=9, progress=False)  # a fork's fork
     assert again.settings.control == made.settings.control
