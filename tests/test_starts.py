@@ -28,6 +28,7 @@ STARTS = {
     "kandinsky": "KandinskyImg2ImgCombinedPipeline",
     "kandinsky22": "KandinskyV22Img2ImgCombinedPipeline",
     "deepfloyd": "IFImg2ImgPipeline",
+    "kolors": "KolorsImg2ImgPipeline",
     "qwen_image21": "QwenImage21Pipeline",
     "dream-lite": "DreamLitePipeline",
     "dream-lite-mobile": "DreamLiteMobilePipeline",
