@@ -320,6 +320,12 @@ def test_drafts_walks_traces_and_sketches_in_panels_are_led(led):
     pad.close()
 
 
+def test_an_inversion_of_a_led_pipeline_is_one_sentence(led):
+    for pipe in (led, seeing(sd15())):
+        with pytest.raises(InvalidSettings, match="follows no control or reference picture"):
+            sdkit.invert(pipe, PHOTO, "a cat", steps=2, progress=False)
+
+
 def test_words_are_silenced_in_led_pictures(led):
     made = sdkit.generate(led, "a red cat", control=LINES, **QUICK)
     found = sdkit.ablate(led, made, ["red"], progress=False)
@@ -362,6 +368,13 @@ def test_controlnets_of_transformers_follow_their_pictures(base, kind, network_k
     assert np.abs(other.latents - made.latents).max() > 1e-4, "the stand-in heeds no control"
     pair = sdkit.generate(pipe, ["a dog", "a cat"], control=LINES, control_scale=0.5, **QUICK)
     assert np.abs(pair[1].latents - made.latents).max() < 1e-4
+    # some draw for the control picture before they draw the noise
+    near = sdkit.variations(pipe, made, count=1, amount=1e-4, progress=False)
+    assert np.abs(near.latents - made.latents).max() < 0.1
+    walk = sdkit.interpolate(pipe, [made, pair[0]], frames=3, pacing="linear", progress=False)
+    for frame, end in ((walk[0], made), (walk[2], pair[0])):
+        assert np.abs(np.asarray(frame).astype(int) - np.asarray(end.image)).max() <= 1
+    assert np.asarray(walk[1]).tolist() != np.asarray(walk[0]).tolist()
 
 
 def test_a_transformers_controlnet_leads_from_a_picture():

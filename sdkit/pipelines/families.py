@@ -467,6 +467,8 @@ _DRAWING: Final = (
     "CogView4ControlPipeline",
 )
 """Classes that encode a control picture with chance of torch's own, so that its place in a batch would change the picture."""
+_DRAWING_FIRST: Final = ("FluxControl", "QwenImageControlNet")
+"""How classes begin that encode a control picture with chance of the seed's own, before they draw the noise."""
 
 
 def family_of(pipe: Any) -> Family:
@@ -492,6 +494,8 @@ def _described(kind: Any) -> Family:
     row = dict(_ROWS.get(kind.__name__) or _ROWS.get(_PUT_ON.sub("", kind.__name__), {}))
     if kind.__name__ in _DRAWING:
         row["batches"] = False
+    if kind.__name__.startswith(_DRAWING_FIRST):
+        row["takes_noise"] = False
     guidance = row.get("guidance") or ("guidance_scale" if "guidance_scale" in accepts else None)
     parts = inspect.signature(kind.__init__).parameters
     found = Family(

@@ -46,11 +46,11 @@ class Frame(NamedTuple):
     flagged: bool
 
 
-def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts | Led:
+def texts_of(pipe: Any, corners: Sequence[Settings], guides: Guides = NO_GUIDES) -> Texts | Led:
     """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
     if not family_of(pipe).walks:
         with lock_of(pipe), torch.no_grad():
-            return led(pipe, corners)
+            return led(pipe, corners, guides)
     guided = [s.negative_prompt for s in corners if any(_guided(pipe, c) for c in corners)]
     with lock_of(
         pipe
@@ -105,7 +105,9 @@ def render(
         done.update((i, Frame(*made)) for i, made in zip(indices, run(), strict=True))
 
     with lock_of(pipe), torch.no_grad():
-        known = texts or texts_of(pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)))
+        known = texts or texts_of(
+            pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)), guides
+        )
         for chunk in chunks(pipe, wanted, len(wanted) if family_of(pipe).walks else 1):
             ladder.climb(chunk, partial(attempt, known))
     return [done[i] for i in range(len(recipes))]

@@ -243,7 +243,7 @@ def _maker(
         check_unled(guides)
         make = partial(render_elsewhere, executor, pipe, size=size, image=image)
         return _Maker(_FIRST_BATCH, _HANDED_OUT * size, make)
-    texts = texts_of(pipe, keyframes)
+    texts = texts_of(pipe, keyframes, guides)
     return _Maker(
         min(size, _FIRST_BATCH),
         size,

@@ -91,10 +91,6 @@ def corners_of(
         raise InvalidSettings(
             f"Walks that start from a picture are not offered for {type(pipe).__name__}; leave out image=…, or load another model."
         )
-    if not family.walks and (guides.control or guides.reference):
-        raise InvalidSettings(
-            f"Walks that a control or reference picture leads are not offered for {type(pipe).__name__}; leave control= and reference= out, or load another model."
-        )
     wanted = complete(pipe, list(keyframes), image=image, guides=guides, **changes)
     warn_about_words(pipe, wanted, stacklevel=4)
     for name in _SAME:
