@@ -176,7 +176,7 @@ def _check(pipe: Any, rounds: int, changes: dict[str, Any]) -> None:
         )
     if family.control is not None or adapters_of(pipe) or {"control", "reference"} & set(changes):
         raise InvalidSettings(
-            f"An inversion follows no control or reference picture, and this {family.pipeline} is made for one; invert with the plain pipeline."
+            f"An inversion follows no control or reference picture; leave it out, and where {family.pipeline} needs one, invert with the plain pipeline."
         )
     if changes.get("scheduler", "ddim") != "ddim":
         raise InvalidSettings(
