@@ -66,6 +66,23 @@ def shaped(kind: dict[str, Any], *, meta: bool = False) -> Any:
     return pipe
 
 
+def joined(*, quick: bool) -> Any:
+    """A Flux whose transformer has the published width of a head and few layers; all else is small."""
+    from diffusers import FluxTransformer2DModel
+    from families import WIDTH, flux
+
+    pipe = flux()
+    torch.manual_seed(0)
+    pipe.register_modules(
+        transformer=FluxTransformer2DModel(
+            in_channels=64, num_layers=1 if quick else 4, num_single_layers=1 if quick else 8, attention_head_dim=128,
+            num_attention_heads=2 if quick else 8, joint_attention_dim=WIDTH, pooled_projection_dim=WIDTH, guidance_embeds=True,
+        ).eval()
+    )  # fmt: skip
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
 # -- peers -----------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +171,26 @@ def time_rows(
         for n, s in seconds.items()
         if n != "plain"
     ]
+    return rows
+
+
+def joint_memory_rows(pipe: Any, size: int, others: dict[str, Any]) -> list[tuple[str, str]]:
+    """Bytes kept of a transformer that reads words and patches as one sequence."""
+
+    def run() -> None:
+        pipe(PROMPT, num_inference_steps=1, width=size, height=size, output_type="latent")
+
+    rows, title = [], f"kept, Flux shape at {size}², 1 step"
+    with sdkit.capture_attention(pipe) as capture:
+        run()
+    rows.append((f"{title}: sdkit", f"{capture.bytes / 1e6:.2f} MB"))
+    for name, make in others.items():
+        try:
+            with make(pipe) as kept:
+                run()
+            rows.append((f"{title}: {name}", f"{peer_bytes(kept) / 1e6:.1f} MB"))
+        except Exception as error:  # noqa: BLE001 - a peer that cannot do this work is told in the table
+            rows.append((f"{title}: {name}", f"fails: {type(error).__name__}"))
     return rows
 
 
@@ -442,6 +479,11 @@ def main(argv: list[str] | None = None) -> None:
         rows += time_rows(
             "Pocket, 20 steps", pocket, {"steps": 20, "size": 64}, 1 if options.quick else 7, {}
         )
+        joint = joined(quick=options.quick)
+        rows += time_rows(
+            f"Flux shape, {size} px, 2 steps", joint, {"steps": 2, "size": size}, rounds, others
+        )
+        rows += joint_memory_rows(joint, size, others)
         kinds = [k.name for k in objects(PRESETS["cpu"].objects)]
         rows.append(
             (

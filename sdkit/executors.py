@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
     from PIL import Image
 
+    from .pictures.guides import Guides
+
 __all__ = [
     "errand",
     "make_elsewhere",
@@ -210,6 +212,14 @@ def scatter(
 
 
 _PARTS = ("vae", "safety_checker", "config", "memory")  # what `load` takes besides
+
+
+def check_unled(guides: Guides) -> None:
+    """Raise if control pictures or references lead what is to be made elsewhere."""
+    if guides.control or guides.reference:
+        raise InvalidSettings(
+            "Workers load models by name, without ControlNets and adapters; leave executor= out with control= or reference=."
+        )
 
 
 def model_of(pipe: DiffusionPipeline) -> dict[str, Any]:

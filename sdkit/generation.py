@@ -286,7 +286,8 @@ def make(
         if capture is not None:
             maps.update(zip(some, capture.all_maps, strict=True))
         if recorder is not None:
-            traces.update(zip(some, recorder.traces, strict=True))
+            led = [replace(trace, guides=guides) for trace in recorder.traces]
+            traces.update(zip(some, led, strict=True))
 
     with lock_of(pipe), torch.no_grad():
         for chunk in chunks(pipe, wanted, size):
@@ -610,6 +611,11 @@ def _check_start(pipe: Any, wanted: list[Settings], image: Image.Image) -> None:
     """What would otherwise fail inside a run that begins with a picture."""
     family = family_of(starter(pipe, wanted[0].task))
     look = getattr(getattr(pipe, "image_processor", None), "check_image_input", None)
+    processor = getattr(pipe, "processor", None)
+    if family.edits and processor is not None and not getattr(processor, "image_processor", None):
+        raise InvalidSettings(
+            f"This {family.pipeline}'s processor has no part that looks at pictures; load the whole pipeline, or leave the image out."
+        )
     for s in wanted:
         if s.variation_amount:
             raise InvalidSettings(

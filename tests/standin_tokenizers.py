@@ -6,6 +6,13 @@ template that Qwen-Image puts before a prompt is 34 tokens here as in the releas
 
 from __future__ import annotations
 
+import functools
+import io
+import tempfile
+from pathlib import Path
+
+from diffusers.pipelines.kolors.tokenizer import ChatGLMTokenizer
+from sentencepiece import SentencePieceTrainer
 from tokenizers import (
     AddedToken,
     Regex,
@@ -16,7 +23,7 @@ from tokenizers import (
     pre_tokenizers,
     processors,
 )
-from transformers import PreTrainedTokenizerFast, ProcessorMixin
+from transformers import PreTrainedTokenizerFast, Qwen2VLImageProcessor
 
 WORDS = """
 a an the of on in and with by at cat dog fox car bus tree house sky dragon red blue green photo painting
@@ -44,21 +51,28 @@ def qwen_tokenizer():
     )
 
 
-class WordsOnly(ProcessorMixin):
-    """A processor without the eyes of those for pictures and films, which would need torchvision."""
+def processor(kind, tokenizer, *, side=128):
+    """A processor of words and pictures of up to `side` pixels; its part for films would need torchvision."""
 
-    def __init__(self, tokenizer, chat_template=None):
-        super().__init__(tokenizer, chat_template=chat_template)
+    class Seeing(kind):
+        @classmethod
+        def get_attributes(cls):
+            return ["image_processor", "tokenizer"]
 
-    def __call__(self, text, **settings):
-        """Those with eyes make a batch of a single text."""
-        return super().__call__(text=[text] if isinstance(text, str) else text, **settings)
+        def save_pretrained(self, folder, **settings):
+            """Released ones keep what they see with in a file of its own."""
+            super().save_pretrained(folder, **settings)
+            self.image_processor.save_pretrained(folder)
 
+    Seeing.__name__, Seeing.__module__ = kind.__name__, kind.__module__  # the class that is saved
+    patch = 16 if "Qwen3" in kind.__name__ else 14
+    size = {"shortest_edge": (4 * patch) ** 2, "longest_edge": side * side}
+    return Seeing(
+        Qwen2VLImageProcessor(size=size, patch_size=patch),
+        tokenizer,
+        chat_template=tokenizer.chat_template,
+    )
 
-WordsOnly.__name__, WordsOnly.__module__ = (
-    "Qwen3VLProcessor",  # a saved one asks for the class that it stands in for
-    "transformers.models.qwen3_vl.processing_qwen3_vl",
-)
 
 # whole system messages stand between markers of their own
 INSTRUCT = (
@@ -93,12 +107,12 @@ def mistral_tokenizer():
     )
 
 
-def glm_tokenizer(kind=PreTrainedTokenizerFast):
+def glm_tokenizer():
     """Byte-level, padded on the left, with two tokens before every text."""
     special = ["<|endoftext|>", "[gMASK]", "<sop>"]
     made = byte_level(special)
     made.post_processor = begun_by(made, "[gMASK]", "<sop>")
-    return kind(
+    return PreTrainedTokenizerFast(
         tokenizer_object=made,
         pad_token="<|endoftext|>",
         eos_token="<|endoftext|>",
@@ -106,25 +120,27 @@ def glm_tokenizer(kind=PreTrainedTokenizerFast):
     )
 
 
-class WithPositions(PreTrainedTokenizerFast):
-    """One that says as well where each token stands, counted from the first that is no padding."""
-
-    def __call__(self, *text, **settings):
-        made = super().__call__(*text, **settings)
-        if settings.get("return_tensors") == "pt":
-            made["position_ids"] = (made["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        return made
-
-
-# a saved one asks for the class that it stands in for
-WithPositions.__name__, WithPositions.__module__ = (
-    "ChatGLMTokenizer",
-    "diffusers.pipelines.kolors.tokenizer",
-)
-
-
 def chatglm_tokenizer():
-    return glm_tokenizer(WithPositions)
+    """The released class, which reads SentencePiece's file and tells no characters; padded on the left."""
+    return ChatGLMTokenizer(str(Path(_pieces().name) / "tokenizer.model"), model_max_length=256)
+
+
+@functools.cache
+def _pieces():
+    """A folder with a file of SentencePiece, which is there as long as the tests run."""
+    folder, made = tempfile.TemporaryDirectory(), io.BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([" ".join(WORDS.split())]),
+        model_writer=made,
+        model_type="bpe",
+        vocab_size=400,
+        hard_vocab_limit=False,
+        user_defined_symbols=["▁", *("▁" + word for word in dict.fromkeys(WORDS.split()))],
+        byte_fallback=True,
+        minloglevel=2,
+    )
+    (Path(folder.name) / "tokenizer.model").write_bytes(made.getvalue())
+    return folder
 
 
 def llama_tokenizer():

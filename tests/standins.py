@@ -56,6 +56,24 @@ def bare(pipe, name, prompt="a cat", seed=3):
     return (out.images if hasattr(out, "images") else out.image)[0]  # Kandinsky 5 names it so
 
 
+def bare_drift(pipe, name, prompts, seed=3):
+    """How far diffusers' own latents of two prompts at once are from those of each alone: batches round otherwise."""
+
+    def latents(texts):
+        generators = [torch.Generator().manual_seed(seed) for _ in texts]
+        size = {"width": side_of(name), "height": side_of(name)}
+        out = pipe(
+            prompt=texts, num_inference_steps=2, generator=generators, output_type="latent", **size
+        )
+        return out.images
+
+    pair = latents(prompts)
+    return max(
+        (row - latents([text])[0]).abs().max().item()
+        for row, text in zip(pair, prompts, strict=True)
+    )
+
+
 def noisy(seed, size):
     """A picture of coarse chance, in which every pixel matters."""
     chance = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)

@@ -55,12 +55,12 @@ from diffusers.pipelines.kolors.pipeline_kolors import KolorsPipeline
 from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from families import WIDTH, autoencoder, clip_config, clip_tokenizer, sd15, sdxl, t5, unet
 from standin_tokenizers import (
-    WordsOnly,
     chatglm_tokenizer,
     gemma_tokenizer,
     glm_tokenizer,
     llama_tokenizer,
     mistral_tokenizer,
+    processor,
     qwen_tokenizer,
 )
 from transformers import (
@@ -82,6 +82,7 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
     Qwen3VLModel,
+    Qwen3VLProcessor,
 )
 
 # a text encoder of the decoder kind, as small as its parts allow
@@ -552,7 +553,8 @@ def qwen_image21():
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
         vae=vae.eval(),
         text_encoder=Qwen3VLForConditionalGeneration(qwen3_vl(tokenizer)).eval(),
-        processor=WordsOnly(tokenizer, chat_template=tokenizer.chat_template),
+        # it looks at a picture of about 1024×1024, whatever it is given
+        processor=processor(Qwen3VLProcessor, tokenizer, side=1024),
         transformer=lively(transformer),
     )
 
@@ -658,7 +660,7 @@ def hidream():
 
 
 def kolors():
-    """SDXL's network behind a language model; the released tokenizer would need SentencePiece and a file."""
+    """SDXL's network behind a language model."""
     torch.manual_seed(0)
     tokenizer = chatglm_tokenizer()
     text = ChatGLMConfig(

@@ -29,7 +29,6 @@ from diffusers import (
     DreamLiteUNetModel,
     ErnieImagePipeline,
     ErnieImageTransformer2DModel,
-    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     HunyuanDiT2DModel,
     HunyuanDiTPAGPipeline,
@@ -66,7 +65,6 @@ from diffusers import (
 from diffusers.pipelines.deprecated.wuerstchen.modeling_paella_vq_model import PaellaVQModel
 from diffusers.pipelines.ideogram4.pipeline_ideogram4 import QWEN3_VL_ACTIVATION_LAYERS
 from diffusers.pipelines.kandinsky.text_encoder import MCLIPConfig, MultilingualCLIP
-from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig, ChatGLMModel
 from diffusers.pipelines.longcat_image.system_messages import SYSTEM_PROMPT_EN
 from diffusers.pipelines.pag.pipeline_pag_kolors import KolorsPAGPipeline
 from diffusers.pipelines.prx import pipeline_prx, pipeline_prx_pixel
@@ -75,6 +73,8 @@ from diffusers.pipelines.stable_diffusion.stable_unclip_image_normalizer import 
 )
 from diffusers.utils import is_ftfy_available
 from families import WIDTH, autoencoder, clip_config, clip_tokenizer, t5, unet
+from standin_tokenizers import processor
+from standins_a import kolors
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -93,7 +93,6 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
-    Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen3Config,
     Qwen3Model,
@@ -254,28 +253,6 @@ def qwen3_vl(tokenizer, **changes):
     return Qwen3VLForConditionalGeneration(
         Qwen3VLConfig(text_config=text, vision_config=vision, **ids)
     ).eval()
-
-
-def processor(kind, tokenizer):
-    """A processor of words and pictures, without its part for films, which needs torchvision."""
-
-    def check(self, argument_name, argument):
-        if argument_name != "video_processor":
-            kind.check_argument_for_proper_class(self, argument_name, argument)
-
-    def save(self, folder, **_settings):
-        self.image_processor.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-
-    changed = {"check_argument_for_proper_class": check, "__module__": kind.__module__}
-    changed["save_pretrained"] = save
-    return type(kind.__name__, (kind,), changed)(
-        image_processor=Qwen2VLImageProcessor(
-            size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
-        ),
-        tokenizer=tokenizer,
-        chat_template=CHAT,
-    )
 
 
 def without_ftfy(module):
@@ -737,10 +714,10 @@ def dream_lite_parts():
         ff_mult=2,
     )
     vae = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8),
-        decoder_block_out_channels=(8, 8),
-        num_encoder_blocks=(1, 1),
-        num_decoder_blocks=(1, 1),
+        encoder_block_out_channels=(8,) * 4,
+        decoder_block_out_channels=(8,) * 4,
+        num_encoder_blocks=(1,) * 4,
+        num_decoder_blocks=(1,) * 4,
     )
     return {
         "text_encoder": qwen3_vl(tokenizer),
@@ -978,62 +955,8 @@ def pixart_sigma_pag():
     )
 
 
-class PlacedTokenizer(PreTrainedTokenizerFast):
-    """Says where each token stands, as ChatGLM's tokenizer does; its padding on the left all stands at 0."""
-
-    def __call__(self, *args, **kwargs):
-        found = super().__call__(*args, **kwargs)
-        if isinstance(found["attention_mask"], torch.Tensor):
-            found["position_ids"] = (found["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-        return found
-
-
-# a saved one asks for the class that it stands in for
-PlacedTokenizer.__name__, PlacedTokenizer.__module__ = (
-    "ChatGLMTokenizer",
-    "diffusers.pipelines.kolors.tokenizer",
-)
-
-
 def kolors_pag():
-    torch.manual_seed(0)
-    tokenizer = chat_tokenizer(padding_side="left", kind=PlacedTokenizer)
-    config = ChatGLMConfig(
-        num_layers=2,
-        padded_vocab_size=len(tokenizer),
-        hidden_size=WIDTH,
-        ffn_hidden_size=WIDTH,
-        kv_channels=16,
-        num_attention_heads=2,
-        seq_length=256,
-        add_qkv_bias=True,
-        original_rope=True,
-        multi_query_attention=True,
-        multi_query_group_num=1,
-    )
-    network = unet(
-        encoder_hid_dim=WIDTH,
-        encoder_hid_dim_type="text_proj",
-        transformer_layers_per_block=(1, 2),
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=WIDTH + 48,
-        use_linear_projection=True,
-    )
-    encoder = ChatGLMModel(config)
-    for weight in encoder.parameters():  # its class leaves them as they were in memory
-        if weight.ndim > 1:
-            torch.nn.init.normal_(weight, std=0.3)
-        else:
-            torch.nn.init.ones_(weight)
-    return KolorsPAGPipeline(
-        vae=autoencoder().eval(),
-        text_encoder=encoder.eval(),
-        tokenizer=tokenizer,
-        unet=network.eval(),
-        scheduler=EulerDiscreteScheduler(),
-        pag_applied_layers=["mid"],
-    )
+    return KolorsPAGPipeline(**kolors().components, pag_applied_layers=["mid"])
 
 
 STANDINS_B: dict[str, Callable] = {

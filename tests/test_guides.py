@@ -2,6 +2,7 @@
 
 import inspect
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,8 @@ from transformers import (
 import sdkit
 from sdkit.errors import InvalidSettings
 from sdkit.executors import model_of
+from sdkit.pictures.guides import NO_GUIDES
+from sdkit.widgets import DraftsBoard, PromptExplorer, Sketchpad, TraceExplorer, WalkExplorer
 
 QUICK = {"steps": 2, "width": 32, "height": 32, "seed": 3, "progress": False}
 
@@ -224,10 +227,110 @@ def test_the_control_picture_gives_its_proportions_and_fits_as_a_source_does(led
     assert_equal(flat, bare(led, image=wide, width=32, height=32))
 
 
-def test_a_led_run_is_not_continued_without_its_picture(led):
+def test_a_led_run_is_continued_by_the_picture_that_led_it(led):
     made = sdkit.generate(led, "a cat", control=LINES, trace=True, **QUICK)
+    same = sdkit.fork(led, made.trace, 1, progress=False)
+    np.testing.assert_allclose(same.latents, made.latents, atol=2e-2)
+    other = sdkit.fork(led, made.trace, 1, prompt="a dog", seed=9, progress=False)
+    strayed = [np.abs(one.latents - made.latents).max() for one in (same, other)]
+    assert strayed[1] > 4 * strayed[0]
+    assert other.guides.control == made.guides.control
+    again = sdkit.fork(led, other.trace, 1, seed=9, progress=False)  # a fork's fork
+    assert again.settings.control == made.settings.control
+    alone = replace(made.trace, guides=NO_GUIDES)
     with pytest.raises(InvalidSettings, match="led by a control or reference picture"):
-        sdkit.fork(led, made.trace, 1, prompt="a dog", progress=False)
+        sdkit.fork(led, alone, 1, prompt="a dog", progress=False)
+
+
+def test_every_frame_of_a_walk_is_led(led):
+    given = {"control": LINES, "control_scale": 0.5}
+    walk = sdkit.interpolate(
+        led, ["a cat", "a dog"], frames=3, pacing="linear", batch_size=1, **given, **QUICK
+    )
+    ends = [sdkit.generate(led, prompt, **given, **QUICK) for prompt in ("a cat", "a dog")]
+    for frame, end in zip((walk[0], walk[2]), ends, strict=True):
+        assert np.abs(np.asarray(frame).astype(int) - np.asarray(end.image)).max() <= 1
+    # from results: their pictures lead without being named again
+    other = sdkit.interpolate(led, ends, frames=3, pacing="linear", batch_size=1, progress=False)
+    for mine, its in zip(other, walk, strict=True):
+        np.testing.assert_array_equal(np.asarray(mine), np.asarray(its))
+    assert other.keyframes[0].control == ends[0].settings.control
+    corners = [["a cat", "a dog"], ends]
+    grid = sdkit.interpolate_grid(led, corners, shape=(2, 2), **given, **QUICK)
+    assert np.abs(np.asarray(grid[0, 0]).astype(int) - np.asarray(walk[0])).max() <= 1
+    with (
+        ThreadPoolExecutor(1) as pool,
+        pytest.raises(InvalidSettings, match="without ControlNets and adapters"),
+    ):
+        sdkit.interpolate(led, ends, frames=3, executor=pool, progress=False)
+    with pytest.raises(InvalidSettings, match=r"give it as control=…\."):
+        sdkit.interpolate(led, [end.settings for end in ends], frames=3, progress=False)
+
+
+def test_panels_lead_by_the_pictures_of_their_result_or_by_their_own(led):
+    made = sdkit.generate(led, "a cat", control=LINES, control_scale=0.5, **QUICK)
+    for begun in ({"prompt": made}, {"prompt": "a cat", "control": LINES, "control_scale": 0.5}):
+        size = {name: QUICK[name] for name in ("steps", "width", "height", "seed")}
+        panel = PromptExplorer(led, **begun, **size)
+        assert panel.worker.join(60)
+        assert panel.error is None
+        assert np.abs(panel.result.latents - made.latents).max() < 1e-4
+        assert "control=explorer.guides.control, control_scale=0.5" in panel.view["code"]
+        panel.make(prompt="a dog")
+        assert panel.worker.join(60)
+        assert panel.error is None
+        dog = sdkit.generate(led, "a dog", control=LINES, control_scale=0.5, **QUICK)
+        assert np.abs(panel.result.latents - dog.latents).max() < 1e-4
+        panel.close()
+
+
+def test_drafts_walks_traces_and_sketches_in_panels_are_led(led):
+    made = sdkit.generate(led, "a cat", control=LINES, trace=True, **QUICK)
+    board = DraftsBoard(led, made, count=2)
+    assert board.worker.join(60)
+    assert board.error is None
+    assert np.abs(board.drafts[0].latents - made.latents).max() < 1e-4
+    board._receive(board, {"do": "branch", "number": board._sheet[0].number}, [])
+    assert board.worker.join(60)
+    assert board.error is None
+    assert len(board.drafts) == 2
+    assert board.drafts[0].guides.control == made.guides.control
+    board.close()
+
+    film = WalkExplorer(led, [made, made.settings.replace(prompt="a dog")], frames=3, steps=2)
+    assert film.worker.join(60)
+    assert film.error is None
+    assert "control=explorer.guides.control" in film.view["code"]
+    assert np.abs(np.asarray(film.walk[0]).astype(int) - np.asarray(made.image)).max() <= 1
+    film.close()
+
+    trace = TraceExplorer(led, made)
+    trace._receive(trace, {"do": "fork", "step": 1, "changes": {"prompt": "a dog"}}, [])
+    assert trace.worker.join(60)
+    assert trace.error is None
+    assert trace.result.settings.prompt == "a dog"
+    trace.close()
+
+    pad = Sketchpad(led, "a cat", image=PHOTO, control=LINES, strength=0.7, steps=3)
+    pad._receive(pad, {"do": "set", "values": {"go": True}}, [])
+    assert pad.worker.join(60)
+    assert pad.error is None
+    assert pad.result.settings.task == "image-to-image"
+    assert "control=pad.guides.control" in pad.view["code"]
+    pad.close()
+
+
+def test_an_inversion_of_a_led_pipeline_is_one_sentence(led):
+    for pipe in (led, seeing(sd15())):
+        with pytest.raises(InvalidSettings, match="follows no control or reference picture"):
+            sdkit.invert(pipe, PHOTO, "a cat", steps=2, progress=False)
+
+
+def test_words_are_silenced_in_led_pictures(led):
+    made = sdkit.generate(led, "a red cat", control=LINES, **QUICK)
+    found = sdkit.ablate(led, made, ["red"], progress=False)
+    np.testing.assert_array_equal(found.original.latents, made.latents)
+    assert found.without["red"].guides.control == made.guides.control
 
 
 def test_a_variation_of_a_led_picture_is_led(led):
@@ -265,6 +368,13 @@ def test_controlnets_of_transformers_follow_their_pictures(base, kind, network_k
     assert np.abs(other.latents - made.latents).max() > 1e-4, "the stand-in heeds no control"
     pair = sdkit.generate(pipe, ["a dog", "a cat"], control=LINES, control_scale=0.5, **QUICK)
     assert np.abs(pair[1].latents - made.latents).max() < 1e-4
+    # some draw for the control picture before they draw the noise
+    near = sdkit.variations(pipe, made, count=1, amount=1e-4, progress=False)
+    assert np.abs(near.latents - made.latents).max() < 0.1
+    walk = sdkit.interpolate(pipe, [made, pair[0]], frames=3, pacing="linear", progress=False)
+    for frame, end in ((walk[0], made), (walk[2], pair[0])):
+        assert np.abs(np.asarray(frame).astype(int) - np.asarray(end.image)).max() <= 1
+    assert np.asarray(walk[1]).tolist() != np.asarray(walk[0]).tolist()
 
 
 def test_a_transformers_controlnet_leads_from_a_picture():
@@ -390,6 +500,11 @@ def test_an_ip_adapter_looks_at_its_reference_as_in_diffusers(base):
     pair = sdkit.generate(pipe, ["a dog", "a cat"], reference=LOOK, **QUICK)
     assert np.abs(pair[1].latents - made.latents).max() < 1e-4
     assert made.settings.additions.startswith("IP-Adapter ×1 (")
+    traced = sdkit.generate(pipe, "a cat", reference=LOOK, trace=True, **QUICK)
+    same = sdkit.fork(pipe, traced.trace, 1, progress=False)
+    np.testing.assert_allclose(same.latents, made.latents, atol=2e-2)
+    walk = sdkit.interpolate(pipe, [made, "a dog"], frames=2, batch_size=1, **QUICK)
+    assert np.abs(np.asarray(walk[0]).astype(int) - np.asarray(made.image)).max() <= 1
     with pytest.raises(
         InvalidSettings, match=r"made with a reference picture; give it as reference=…"
     ):

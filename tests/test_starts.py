@@ -28,6 +28,10 @@ STARTS = {
     "kandinsky": "KandinskyImg2ImgCombinedPipeline",
     "kandinsky22": "KandinskyV22Img2ImgCombinedPipeline",
     "deepfloyd": "IFImg2ImgPipeline",
+    "kolors": "KolorsImg2ImgPipeline",
+    "qwen_image21": "QwenImage21Pipeline",
+    "dream-lite": "DreamLitePipeline",
+    "dream-lite-mobile": "DreamLiteMobilePipeline",
 }
 HOLES = {
     "sd15": "StableDiffusionInpaintPipeline",
@@ -41,11 +45,9 @@ HOLES = {
     "sdxl_pag": "StableDiffusionXLPAGInpaintPipeline",
     "deepfloyd": "IFInpaintingPipeline",
 }
-# they edit, and the eyes of their small stand-ins stay shut: diffusers' own call fails alike
-BLIND = ("qwen_image21", "dream-lite", "dream-lite-mobile")
 
 
-@pytest.fixture(scope="module", params=[n for n in standins.EVERY if n not in BLIND])
+@pytest.fixture(scope="module", params=standins.EVERY)
 def family(request):
     side = max(standins.side_of(request.param), 64 if "flux2" in request.param else 0)
     return request.param, standins.build(request.param), (side, side)
@@ -108,6 +110,14 @@ def test_walks_from_a_picture(name):
 
 
 # -- editing: the picture is looked at ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["qwen_image21", "dream-lite", "dream-lite-mobile"])
+def test_a_processor_without_eyes_is_told_before_the_run(name):
+    pipe = standins.build(name)
+    pipe.processor.image_processor = None
+    with pytest.raises(InvalidSettings, match="processor has no part that looks at pictures"):
+        sdkit.generate(pipe, "a cat", image=noisy(1, (32, 32)), steps=1, progress=False)
 
 
 def test_editing_has_no_strength():

@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import pytest
+import standins
 import torch
 from PIL import Image
 
@@ -38,6 +39,26 @@ def test_the_browser_can_mix_any_guidance(tiny, panel):
         # a byte holds 1/127 of the largest value; float16 predictions divided by a small alpha add the rest
         allowed = colours["without"]["top"] + guidance * colours["words"]["top"]
         assert np.abs(mixed - exact).mean() < allowed
+
+
+@pytest.mark.parametrize(("name", "mixes"), [("krea2", True), ("lumina2", False)])
+def test_guidance_is_mixed_where_it_is_a_straight_line_as_its_pipeline_reckons_it(name, mixes):
+    pipe = standins.build(name)
+    made = sdkit.generate(
+        pipe, "a cat", steps=2, width=32, height=32, seed=3, progress=False, trace=True
+    )
+    panel = TraceExplorer(pipe, made)
+    colours = panel.view["colours"]
+    panel.close()
+    assert bool(colours) is mixes
+    if mixes:
+        shape = (2, colours["rows"], colours["columns"], 3)
+        without, words = (_values(colours[part], shape) for part in ("without", "words"))
+        own = np.stack([rgb_of(pipe, x) for x in made.trace.x0.astype(np.float32)])
+        guidance = made.settings.guidance_scale
+        allowed = colours["without"]["top"] + guidance * colours["words"]["top"]
+        assert np.abs(without + guidance * words - own).max() < 2 * allowed
+        assert np.abs(without + (guidance + 1) * words - own).max() > 2 * allowed
 
 
 def test_every_step_has_its_pictures(panel):

@@ -17,15 +17,6 @@ WITHOUT_TRACE = {"stable-cascade": "tells neither sigmas nor alphas"}
 
 # a picture of them takes seconds
 SLOW = ("stable-cascade",)
-# what cannot be read from disk here, and what is said of it
-UNREADABLE = dict.fromkeys(
-    ("kandinsky5", "nucleus-image", "dream-lite", "dream-lite-mobile", "longcat-image"),
-    "needs the package torchvision",  # its processor is one of films as well
-) | dict.fromkeys(
-    # tokenizers and processors of these stand-ins are not whole; and diffusers writes Stable Cascade where it does not look
-    ("kolors", "kolors-pag", "qwen_image21", "stable-cascade"),
-    "could not be loaded",
-)
 
 
 @pytest.fixture(scope="module", params=standins.EVERY)
@@ -56,6 +47,32 @@ def test_what_is_recorded_changes_nothing_and_ends_where_the_run_ended(family):
     traced = sdkit.generate(pipe, "a cat", trace=True, **options)
     np.testing.assert_array_equal(traced.latents, plain.latents)
     assert len(traced.trace) >= 2
+
+
+# what they call an empty prompt makes no guidance; others have it in the network, or a third prediction (PAG)
+ASKED = ("qwen_image", "qwen_image21")
+
+
+def test_a_remix_is_the_guidance_that_the_pipeline_reckons(family):
+    """Also where it starts from the words, turns signs, or gives the sum the size of one of its parts."""
+    name, pipe, options, _ = family
+    if name in WITHOUT_TRACE:
+        return
+    if name in ASKED:
+        options = options | {"negative_prompt": "a dog", "guidance_scale": 4.0}
+    made = sdkit.generate(pipe, "a cat", trace=True, **options)
+    trace = made.trace
+    if trace.conditional is None or trace.conditional is trace.guided:
+        assert name not in ASKED
+        with pytest.raises(SdkitError):
+            trace.remix(2.0)
+        return
+    again = trace.remix(made.settings.guidance_scale)
+    size = _size(trace.x0)  # of numbers that are kept in 11 bits
+    np.testing.assert_allclose(again.x0, trace.x0, atol=4e-3 * size)
+    other = sdkit.generate(pipe, "a cat", trace="x0", **options | {"guidance_scale": 2.0})
+    np.testing.assert_allclose(trace.remix(2.0).x0[0], other.trace.x0[0], atol=4e-3 * size)
+    assert np.abs(trace.remix(2.0).x0.astype(np.float32) - trace.x0).max() > 4e-3 * size
 
 
 def test_noise_turns_a_little_in_whatever_form_a_pipeline_draws_it(family):
@@ -91,11 +108,10 @@ def test_a_walk_leaves_and_reaches_its_keyframes_without_a_jump(family):
     assert min(np.abs(middle - start).mean(), np.abs(middle - end).mean()) > 0.05 * apart
 
 
-def test_a_folder_is_planned_and_loaded_or_one_sentence_says_why_not(family, tmp_path):
+def test_a_folder_is_planned_and_loaded(family, tmp_path):
     name, pipe, options, made = family
     folder = tmp_path / name
     pipe.save_pretrained(folder)
-    refused = UNREADABLE.get(name, "")
     plan = sdkit.plan(folder, device="cpu", memory="low")
     networks = [c for c in pipe.components.values() if isinstance(c, torch.nn.Module)]
     kept = {v.data_ptr(): v.numel() * 4 for c in networks for v in c.state_dict().values()}
@@ -103,14 +119,23 @@ def test_a_folder_is_planned_and_loaded_or_one_sentence_says_why_not(family, tmp
     assert weights <= sum(size for _, size in plan.parts) < 1.2 * weights + 100_000
     assert "one step" in str(plan)
     assert plan.step > 0
-    if refused:
-        with pytest.raises(SdkitError, match=refused):
-            sdkit.load(folder, device="cpu")
-        return
     again = sdkit.load(folder, device="cpu", memory="low")
     assert type(again) is type(pipe)
+    for name in vars(pipe).keys() & {"resolutions"}:  # Kandinsky 5 saves none of its own
+        setattr(again, name, getattr(pipe, name))
     picture = np.asarray(sdkit.generate(again, "a cat", **options).image).astype(int)
     assert np.abs(picture - np.asarray(made.image)).max() <= 1
+
+
+def test_two_prompts_at_once_are_those_made_alone_or_as_near_as_diffusers_own(family):
+    """Batches are multiplied in another order; where latents are large, that is more than 1e-4 in diffusers itself."""
+    name, pipe, options, made = family
+    prompts = ["a cat", "a long red dog on white"]
+    pair = sdkit.generate(pipe, prompts, **options)
+    alone = [made, sdkit.generate(pipe, prompts[1], **options)]
+    off = max(np.abs(a.latents - b.latents).max() for a, b in zip(pair, alone, strict=True))
+    assert off <= 1e-4 or off <= 1.01 * standins.bare_drift(pipe, name, prompts)
+    assert off <= 1e-4 * _size(pair[0].latents)
 
 
 def test_a_sweep_makes_each_cell_as_it_is_made_alone(family):

@@ -353,7 +353,7 @@ def test_code_is_the_settings_for_any_text():
             prompt, seed=3, steps=2, guidance_scale=4.5, negative_prompt=prompt, width=64, height=32
         )
         found = eval(
-            as_code(settings),
+            as_code(settings, "explorer"),
             {
                 "sdkit": type("s", (), {"generate": lambda _, p, **k: Settings(p, **k)}),
                 "pipe": None,

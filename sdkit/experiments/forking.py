@@ -80,7 +80,14 @@ def fork(
     arrive = _arrive(trace, step, changes.get("seed"))
     replay = _Replay(pipe, trace, step)
     with around(pipe, replay.network, replay.step), steered(pipe, arrive):
-        made = generate(pipe, begin, trace=True, progress=progress)
+        made = generate(
+            pipe,
+            begin,
+            control=trace.guides.control or None,
+            reference=trace.guides.reference or None,
+            trace=True,
+            progress=progress,
+        )
     assert made.trace is not None  # noqa: S101 - asked for in the line above
     told = begin.replace(**changes)
     note = f"Continued from step {step} of another run: these settings alone do not make this picture again."
@@ -91,6 +98,7 @@ def fork(
         made.timings,
         notes=[*made.notes, note],
         flagged=[made.flagged],
+        guides=trace.guides,
         traces=[_joined(trace, made.trace, step, told)],
     )
 
@@ -107,7 +115,7 @@ def _check(trace: Trace, step: int, changes: dict[str, Any]) -> Any:
         raise InvalidSettings(
             f"Only text-to-image runs can be continued, and this one is {settings.task}."
         )
-    if settings.control or settings.reference:
+    if {"control": settings.control, "reference": settings.reference} != trace.guides.sums():
         raise InvalidSettings(
             "This run was led by a control or reference picture, which its trace does not hold, so it cannot be continued; make it anew."
         )

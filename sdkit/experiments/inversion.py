@@ -23,6 +23,7 @@ from sdkit.errors import InvalidSettings
 from sdkit.generation import complete, generate, warn_about_words
 from sdkit.pictures.sources import Picture, fitted, taken_in
 from sdkit.pipelines.families import autoencoder_of, family_of
+from sdkit.pipelines.guiding import adapters_of
 from sdkit.pipelines.noise import keep_noise
 from sdkit.pipelines.previews import encode_picture
 from sdkit.pipelines.run import Run, lock_of
@@ -172,6 +173,10 @@ def _check(pipe: Any, rounds: int, changes: dict[str, Any]) -> None:
         raise InvalidSettings(
             f"{family.pipeline} cannot be inverted; that needs a model that predicts noise or velocity, such as Stable "
             "Diffusion 1.x, 2.x or XL, or Pocket."
+        )
+    if family.control is not None or adapters_of(pipe) or {"control", "reference"} & set(changes):
+        raise InvalidSettings(
+            f"An inversion follows no control or reference picture; leave it out, and where {family.pipeline} needs one, invert with the plain pipeline."
         )
     if changes.get("scheduler", "ddim") != "ddim":
         raise InvalidSettings(

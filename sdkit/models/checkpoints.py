@@ -145,7 +145,9 @@ def _well_known(library: str) -> bool:
         return True
     import diffusers
 
-    return library.isidentifier() and (Path(diffusers.__path__[0]) / "pipelines" / library).is_dir()
+    pipelines = Path(diffusers.__path__[0]) / "pipelines"
+    places = (pipelines / library, pipelines / "deprecated" / library)
+    return library.isidentifier() and any(place.is_dir() for place in places)
 
 
 # what all keys of a file look like → what it is, and how it is used

@@ -176,7 +176,7 @@ def fetch(
 
 # how transformers and diffusers ask for a package that a part of a model needs
 _LACKING = re.compile(
-    r"requires the (?:\x1b\[[\d;]*m)?(\w+)(?:\x1b\[[\d;]*m)? library but it was not found"
+    r"requires the (?:\x1b\[[\d;]*m)?`?(\w+)`?(?:\x1b\[[\d;]*m)? library but it was not found"
 )
 
 

@@ -22,6 +22,7 @@ from sdkit.pipelines.originals import MARKS
 
 from .checkpoints import beside_a_pipeline, look, look_into
 from .hub import explained, fetch
+from .parts import check_class, moved_classes, processors_of
 
 if TYPE_CHECKING:
     import torch
@@ -162,9 +163,11 @@ def load_folder(
     folder: Path, dtype: torch.dtype, variant: str | None, parts: dict[str, Any], *, told: str
 ) -> DiffusionPipeline:
     """Open a diffusers folder; `told` is its name in errors."""
-    from diffusers import DiffusionPipeline
+    with no_note_on_torchvision():
+        from diffusers import DiffusionPipeline
 
-    with _one_sentence(told), _missing() as missing:
+    with _one_sentence(told), moved_classes(folder), _missing() as missing:
+        check_class(folder)
         pipe: DiffusionPipeline = DiffusionPipeline.from_pretrained(
             str(folder),
             dtype=dtype,
@@ -172,7 +175,7 @@ def load_folder(
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
-            **parts,
+            **processors_of(folder) | parts,
         )
         _check_whole(pipe, missing, told)
     return pipe

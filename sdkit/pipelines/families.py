@@ -105,8 +105,15 @@ class Family:
         Guidance asks the network twice a step, with the words first, instead of doubling the batch.
     negates
         The pipeline turns the sign of what the network says before the solver sees it.
+    trails
+        What the network says of the picture comes last, after what it says of other tokens.
     extrapolates
-        Guidance starts from the prediction with the words: ``c + g·(c - u)``, so 0 switches it off.
+        Guidance starts from the prediction with the words: ``c + g·(c - u)``.
+    off_until
+        The greatest `guidance_scale` at which guidance is switched off.
+    rescales
+        What guidance made gets back the size that the prediction with the words has, along each row of latents (``"rows"``)
+        or in each token (``"tokens"``), or there only if it grew (``"grown"``); empty where it is left as it is.
     conditional_first
         In a doubled batch the half with the words is the first.
     """
@@ -137,7 +144,10 @@ class Family:
     selects: str = ""
     two_passes: bool = False
     negates: bool = False
+    trails: bool = False
     extrapolates: bool = False
+    off_until: float = 1.0
+    rescales: str = ""
     conditional_first: bool = False
 
     @property
@@ -219,7 +229,7 @@ class Family:
             return False
         if self.needs_negative and not negative_prompt:
             return False
-        return guidance_scale > (0 if self.extrapolates else 1)
+        return guidance_scale > self.off_until
 
     def guides(self, s: Settings) -> bool:
         """The same of whole settings."""
@@ -251,7 +261,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "StableDiffusionImg2ImgPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
         "StableDiffusionInpaintPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
         "StableDiffusionPAGPipeline": {"encodes": _PLAIN, "remembers": True, "sequence": _CLIP},
-        "LongCatImagePipeline": {"layout": "tokens", "mixes": False},
+        "LongCatImagePipeline": {"layout": "tokens", "mixes": False, "rescales": "grown"},
         "LatentConsistencyModelPipeline": {
             "encodes": _PLAIN,
             "remembers": True,
@@ -352,8 +362,10 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "takes_noise": False,
             "mixes": False,
             "caches": True,
+            "trails": True,
         },
         "Kandinsky3Pipeline": {
+            "extrapolates": True,
             "encodes": (*_PLAIN, "attention_mask", "negative_attention_mask"),
         },
         "CogView3PlusPipeline": {"listens": "text_encoder", "text_first": True, "encodes": _PLAIN},
@@ -404,14 +416,22 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "encodes": _QWEN,
             "guidance": "true_cfg_scale",
             "needs_negative": True,
+            "rescales": "tokens",
         },
-        "NucleusMoEImagePipeline": {"layout": "tokens", "encodes": _QWEN, "ordered": True},
+        "NucleusMoEImagePipeline": {
+            "layout": "tokens",
+            "encodes": _QWEN,
+            "ordered": True,
+            "negates": True,
+            "rescales": "tokens",
+        },
         "ZImagePipeline": {
             "listens": "text_encoder",
             "selects": "valid",
             "text_first": False,
             "stride": 32,
             "extrapolates": True,
+            "off_until": 0.0,
             "conditional_first": True,
             "negates": True,
         },
@@ -423,6 +443,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "layout": "tokens",
             "encodes": _QWEN,
             "extrapolates": True,
+            "off_until": 0.0,
         },
         "Lumina2Pipeline": {
             "ordered": True,
@@ -432,6 +453,7 @@ _ROWS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "two_passes": True,
             "encodes": _MASKED,
             "negates": True,
+            "rescales": "rows",
         },
     }
 )
@@ -445,6 +467,8 @@ _DRAWING: Final = (
     "CogView4ControlPipeline",
 )
 """Classes that encode a control picture with chance of torch's own, so that its place in a batch would change the picture."""
+_DRAWING_FIRST: Final = ("FluxControl", "QwenImageControlNet")
+"""How classes begin that encode a control picture with chance of the seed's own, before they draw the noise."""
 
 
 def family_of(pipe: Any) -> Family:
@@ -470,6 +494,8 @@ def _described(kind: Any) -> Family:
     row = dict(_ROWS.get(kind.__name__) or _ROWS.get(_PUT_ON.sub("", kind.__name__), {}))
     if kind.__name__ in _DRAWING:
         row["batches"] = False
+    if kind.__name__.startswith(_DRAWING_FIRST):
+        row["takes_noise"] = False
     guidance = row.get("guidance") or ("guidance_scale" if "guidance_scale" in accepts else None)
     parts = inspect.signature(kind.__init__).parameters
     found = Family(

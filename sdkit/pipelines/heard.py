@@ -127,7 +127,8 @@ def listening(pipe: Any, family: Family) -> Iterator[Heard | None]:
     if encoder is None or tokenizer is None:
         yield None
         return
-    tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor holds one
+    if not hasattr(tokenizer, "all_special_ids"):  # a processor, which holds one
+        tokenizer = tokenizer.tokenizer
     heard = Heard(tokenizer)
     handle = encoder.register_forward_pre_hook(heard.take, with_kwargs=True)
     try:

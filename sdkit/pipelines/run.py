@@ -137,7 +137,7 @@ class Run:
         """Noise turned towards its variation seed, where it cannot be handed in."""
         if not first.variation_amount or family_of(self.pipe).steerable:
             return None
-        return Beginning(noise=beginning_of(self.pipe, first).noise)
+        return Beginning(noise=beginning_of(self.pipe, first, self.guides).noise)
 
     @contextmanager
     def _stepping(self, runner: Any) -> Iterator[dict[str, Any]]:
@@ -255,14 +255,18 @@ class Run:
         return {"latents": self.latents}
 
 
-def beginning_of(pipe: Any, s: Settings) -> Beginning:
+def beginning_of(pipe: Any, s: Settings, guides: Guides = NO_GUIDES) -> Beginning:
     """What a picture with these settings begins with, its noise turned towards its variation seed."""
+
+    def begun(seed: int) -> Beginning:
+        asked = [plain.replace(seed=seed)]
+        return Run(pipe, asked, None, None, guides=guides, on_step=None, progress=False).begin()
+
     plain = s.replace(variation_amount=0.0, variation_seed=None)
-    turned = s.variation_amount and s.variation_seed is not None
-    one, *other = (
-        Run(pipe, [plain.replace(seed=seed)], None, None, on_step=None, progress=False).begin()
-        for seed in ((s.seed, s.variation_seed) if turned else (s.seed,))
-    )
+    seeds = [s.seed]
+    if s.variation_amount and s.variation_seed is not None:
+        seeds.append(s.variation_seed)
+    one, *other = map(begun, seeds)
     if other:
         amount, ends = s.variation_amount, [one.noise, other[0].noise]
         one.noise = between(lambda n: slerp(n[0], n[1], amount), ends, shares([amount]))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from sdkit.errors import Cancelled, CannotSave, InvalidSettings
-from sdkit.executors import make_elsewhere
+from sdkit.executors import check_unled, make_elsewhere
 from sdkit.generation import batch_for, chunks, complete, largest, make, warn_about_words
 from sdkit.pictures import card
 from sdkit.pictures.carried import carried
@@ -288,10 +288,8 @@ def sweep(
         mask = mask if mask is not None else settings.mask
         guides = guides.or_else(settings.guides)
     image, mask = taken_in(image, mask)
-    if executor is not None and (guides.control or guides.reference):
-        raise InvalidSettings(
-            "Workers load models by name, without ControlNets and adapters; leave executor= out with control= or reference=."
-        )
+    if executor is not None:
+        check_unled(guides)
     wanted = _wanted(pipe, axes, settings, changes, image, mask, guides)
     place = SweepFolder(folder, axes, wanted) if folder is not None else None
     grid = Sweep(axes, wanted, warn_about_words(pipe, list(wanted.values())))

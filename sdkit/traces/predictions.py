@@ -21,17 +21,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from sdkit.errors import InvalidSettings
 from sdkit.pipelines.families import is_flow
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
     from numpy.typing import NDArray
 
     Array = TypeVar("Array", torch.Tensor, NDArray[np.floating[Any]])
 
-__all__ = ["clean", "kind_of", "level", "noise"]
+__all__ = ["clean", "kind_of", "level", "noise", "rescaled"]
 
 _KINDS = {
     "epsilon": "epsilon",
@@ -131,3 +132,37 @@ def noise(kind: str, prediction: Array, x: Array, alpha: float, sigma: float) ->
         return (x - alpha * prediction) / sigma
     r = math.hypot(alpha, sigma)
     return (x * (sigma / r) + alpha * prediction) / r
+
+
+def rescaled(
+    guided: NDArray[np.float32], words: NDArray[np.float32], rule: str
+) -> NDArray[np.float32]:
+    """What guidance made of two predictions, given back the size of the one with the words, as some pipelines do.
+
+    Parameters
+    ----------
+    guided, words
+        ``(S, C, h, w)``, or ``(S, P, D)`` where tokens were not unpacked.
+    rule
+        `Family.rescales`: Lumina 2 goes by rows, Qwen-Image by tokens of 2×2 latent pixels.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``guided · |words| / |guided|``, the sizes taken where the rule says.
+    """
+    if not rule:
+        return guided
+    factor = _size(words, rule) / np.maximum(_size(guided, rule), 1e-8)
+    most = 1 if rule == "grown" else np.inf
+    return (guided * np.minimum(factor, most)).astype(np.float32)
+
+
+def _size(prediction: NDArray[np.float32], rule: str) -> NDArray[np.float32]:
+    """Euclidean norms in a shape that multiplies the prediction."""
+    if rule == "rows" or prediction.ndim == 3:
+        return np.sqrt(np.square(prediction).sum(-1, keepdims=True), dtype=np.float32)
+    steps, channels, h, w = prediction.shape
+    blocks = prediction.reshape(steps, channels, h // 2, 2, w // 2, 2)
+    sizes = np.sqrt(np.square(blocks).sum((1, 3, 5)))[:, None]
+    return sizes.repeat(2, -2).repeat(2, -1)

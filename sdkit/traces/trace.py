@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sdkit.errors import InvalidSettings
+from sdkit.pictures.guides import NO_GUIDES, Guides
 
-from .predictions import clean, noise
+from .predictions import clean, noise, rescaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -71,8 +72,12 @@ class Trace:
         float16. Without guidance there is no unconditional one, and the other two are the same array.
     settings
         The picture's settings, if `sdkit.generate` made it.
+    guides
+        The control pictures and references that led it, if any.
     beyond
         What the pipeline's guidance adds to `guidance_scale`: 1 where it reckons ``c + g·(c - u)``, else 0.
+    rescales
+        Where the pipeline gives what guidance made the size of `conditional` (`sdkit.traces.predictions.rescaled`).
     parent, forked_at
         The trace that `sdkit.fork` continued, and the step from which on this one is new.
 
@@ -94,6 +99,8 @@ class Trace:
     parent: Trace | None = None
     forked_at: int | None = None
     beyond: float = 0.0
+    rescales: str = ""
+    guides: Guides = NO_GUIDES
 
     def __len__(self) -> int:
         """Count the steps (calls of the network)."""
@@ -181,12 +188,13 @@ class Trace:
 
         Notes
         -----
-        ``guided = unconditional + guidance_scale · (conditional - unconditional)`` (Ho & Salimans, arXiv:2207.12598).
+        ``guided = unconditional + guidance_scale · (conditional - unconditional)`` (Ho & Salimans, arXiv:2207.12598), which
+        some pipelines (Lumina 2, Qwen-Image) then give the size that the conditional prediction has.
         """
         without = self._part("unconditional").astype(np.float32)
-        guided = without + np.float32(guidance_scale + self.beyond) * (
-            self._part("conditional").astype(np.float32) - without
-        )
+        words = self._part("conditional").astype(np.float32)
+        guided = without + np.float32(guidance_scale + self.beyond) * (words - without)
+        guided = rescaled(guided, words, self.rescales)
         x0 = self._converted(clean, guided)
         return replace(self, guided=guided.astype(np.float16), x0=x0.astype(np.float16))
 

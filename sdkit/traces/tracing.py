@@ -71,7 +71,7 @@ class Recorder:
         }
         count = len(self._final)
         settings = list(self.settings) if len(self.settings) == count else [None] * count
-        beyond = float(family_of(self.pipe).extrapolates)
+        family = family_of(self.pipe)
         return [
             Trace(
                 self._kind,
@@ -79,7 +79,8 @@ class Recorder:
                 alphas,
                 sigmas,
                 settings=settings[i],
-                beyond=beyond,
+                beyond=float(family.extrapolates),
+                rescales=family.rescales,
                 **self._picture(stacked, i),
             )
             for i in range(count)
@@ -252,7 +253,7 @@ def _halves(
     What the network says beside the prediction (a variance, or other tokens) is left out.
     """
     count = len(prediction)
-    like = [_like(some, prediction) for some in said]
+    like = [_like(some, prediction, last=family.trails) for some in said]
     if any(some is None for some in like):
         return None, None
     heard = [-some if family.negates else some for some in like if some is not None]
@@ -271,12 +272,19 @@ def _moment(timestep: Any) -> Any:
     )
 
 
-def _like(said: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor | None:
-    """What the network said in the shape of one prediction, whatever the number of pictures; None if it has another."""
+def _like(
+    said: torch.Tensor, prediction: torch.Tensor, *, last: bool = False
+) -> torch.Tensor | None:
+    """What the network said in the shape of one prediction, whatever the number of pictures; None if it has another.
+
+    Where it said more, the first of it is taken, or of its tokens the last.
+    """
     if said.ndim == prediction.ndim + 1:  # films of one frame
         said = said.squeeze(2)
     if said.ndim != prediction.ndim or any(
         a < b for a, b in zip(said.shape[1:], prediction.shape[1:], strict=True)
     ):
         return None
+    if last:
+        return said[:, -prediction.shape[1] :]
     return said[(slice(None), *(slice(n) for n in prediction.shape[1:]))]

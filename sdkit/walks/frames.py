@@ -17,6 +17,7 @@ from PIL import Image
 
 from sdkit.generation import chunks
 from sdkit.memory.recovery import Ladder
+from sdkit.pictures.guides import NO_GUIDES, Guides
 from sdkit.pipelines.embeddings import Texts, encodings
 from sdkit.pipelines.families import denoiser_of, family_of
 from sdkit.pipelines.noise import starting_noise
@@ -45,11 +46,11 @@ class Frame(NamedTuple):
     flagged: bool
 
 
-def texts_of(pipe: Any, corners: Sequence[Settings]) -> Texts | Led:
+def texts_of(pipe: Any, corners: Sequence[Settings], guides: Guides = NO_GUIDES) -> Texts | Led:
     """Encode every distinct prompt, and every distinct negative prompt where there is guidance, once."""
     if not family_of(pipe).walks:
         with lock_of(pipe), torch.no_grad():
-            return led(pipe, corners)
+            return led(pipe, corners, guides)
     guided = [s.negative_prompt for s in corners if any(_guided(pipe, c) for c in corners)]
     with lock_of(
         pipe
@@ -62,6 +63,7 @@ def render(
     recipes: Sequence[Recipe],
     *,
     image: Image.Image | None = None,
+    guides: Guides = NO_GUIDES,
     texts: Texts | Led | None = None,
 ) -> list[Frame]:
     """Make frames.
@@ -74,6 +76,8 @@ def render(
         One for each frame, of one size. Those with equal guidance and strength share one call of the pipeline.
     image
         What image-to-image starts from.
+    guides
+        The pictures that lead every frame.
     texts
         Encodings from `texts_of`, if they are at hand; else they are made here.
 
@@ -93,6 +97,7 @@ def render(
             [wanted[i] for i in indices],
             image,
             None,
+            guides=guides,
             on_step=None,
             progress=False,
             **_between(pipe, some, known),
@@ -100,7 +105,9 @@ def render(
         done.update((i, Frame(*made)) for i, made in zip(indices, run(), strict=True))
 
     with lock_of(pipe), torch.no_grad():
-        known = texts or texts_of(pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)))
+        known = texts or texts_of(
+            pipe, list(dict.fromkeys(s for r in recipes for s in r.corners)), guides
+        )
         for chunk in chunks(pipe, wanted, len(wanted) if family_of(pipe).walks else 1):
             ladder.climb(chunk, partial(attempt, known))
     return [done[i] for i in range(len(recipes))]

@@ -14,14 +14,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sdkit.errors import InvalidSettings
+from sdkit.executors import check_unled
 from sdkit.generation import warn_of_flags
+from sdkit.pictures.guides import Guides, guides_in
 from sdkit.pictures.sources import Picture, taken_in
 from sdkit.result import Result
 from sdkit.settings import Settings
 
 from .elsewhere import render_elsewhere
 from .frames import Frame, render, texts_of
-from .planning import batch_of, corners_and_source, corners_of, grid_plan, walk_plan
+from .planning import batch_of, corners_and_sources, corners_of, grid_plan, walk_plan
 from .route import Recipe
 from .walk import Walk
 
@@ -49,6 +51,8 @@ def interpolate(
     frames: int | Sequence[int] = _FRAMES,
     seeds: Sequence[int] | None = None,
     image: Picture | None = None,
+    control: Picture | Sequence[Picture] | None = None,
+    reference: Picture | Sequence[Picture] | None = None,
     pacing: str | Callable[[float], float] | ArrayLike = "even",
     words: str = "aligned",
     noise: str = "slerp",
@@ -78,6 +82,8 @@ def interpolate(
         One for each keyframe.
     image
         Start every frame from this picture (image-to-image), given as for `sdkit.generate`.
+    control, reference
+        The pictures that lead every frame, given as for `sdkit.generate`; None takes those of the results among the keyframes.
     pacing
         - "even": frames are placed so that neighbours look equally different, as measured by `sdkit.walks.difference`.
         - "linear", "ease", "ease-in", "ease-out", or a function from 0..1 to 0..1: the same for every segment.
@@ -139,18 +145,19 @@ def interpolate(
     True
     """
     start, _ = taken_in(image)
+    guides = guides_in(control, reference)
     if isinstance(keyframes, Walk):
-        wanted = corners_of(pipe, keyframes.keyframes, start, changes)
+        wanted = corners_of(pipe, keyframes.keyframes, start, changes, guides)
         places = keyframes.plan.places or tuple(keyframes.places)
         plan = replace(keyframes.plan, keyframes=tuple(wanted), places=places)
     else:
-        corners, source = corners_and_source(keyframes, seeds)
-        start = start if start is not None else source
-        wanted = corners_of(pipe, corners, start, changes)
+        corners, source, others = corners_and_sources(keyframes, seeds)
+        start, guides = start if start is not None else source, guides.or_else(others)
+        wanted = corners_of(pipe, corners, start, changes, guides)
         plan = walk_plan(
             wanted, frames, pacing, loop=loop, boomerang=boomerang, words=words, noise=noise
         )
-    make = _maker(pipe, wanted, start, executor, batch_size)
+    make = _maker(pipe, wanted, start, guides, executor, batch_size)
     return _filled(Walk.begin(plan, folder), make, on_frame, progress=progress)
 
 
@@ -160,6 +167,8 @@ def interpolate_grid(
     *,
     shape: tuple[int, int] = (6, 6),
     image: Picture | None = None,
+    control: Picture | Sequence[Picture] | None = None,
+    reference: Picture | Sequence[Picture] | None = None,
     words: str = "aligned",
     noise: str = "slerp",
     folder: str | os.PathLike[str] | None = None,
@@ -179,7 +188,7 @@ def interpolate_grid(
         ``[[upper left, upper right], [lower left, lower right]]``, each a prompt, `Settings` or `Result`.
     shape
         Rows and columns, 2 or more each.
-    image, words, noise, folder, executor, batch_size, on_frame, progress, **changes
+    image, control, reference, words, noise, folder, executor, batch_size, on_frame, progress, **changes
         As for `interpolate`; noise is "slerp" or "lerp". With four corners a path first joins the columns of each row, then
         the two rows.
 
@@ -204,11 +213,12 @@ def interpolate_grid(
         isinstance(row, (str, Settings, Result)) or len(row) != 2 for row in corners
     ):
         raise InvalidSettings("A grid needs four corners, given as [[a, b], [c, d]].")
-    asked, source = corners_and_source([c for row in corners for c in row])
+    asked, source, others = corners_and_sources([c for row in corners for c in row])
     start, _ = taken_in(image if image is not None else source)
-    wanted = corners_of(pipe, asked, start, changes)
+    guides = guides_in(control, reference).or_else(others)
+    wanted = corners_of(pipe, asked, start, changes, guides)
     plan = grid_plan(wanted, shape, words=words, noise=noise)
-    make = _maker(pipe, wanted, start, executor, batch_size)
+    make = _maker(pipe, wanted, start, guides, executor, batch_size)
     return _filled(Walk.begin(plan, folder), make, on_frame, progress=progress)
 
 
@@ -224,18 +234,20 @@ def _maker(
     pipe: Any,
     keyframes: Sequence[Settings],
     image: Image.Image | None,
+    guides: Guides,
     executor: Executor | None,
     batch: int | None,
 ) -> _Maker:
     size = batch_of(pipe, keyframes[0], 1 if batch is None and executor is not None else batch)
     if executor is not None:
+        check_unled(guides)
         make = partial(render_elsewhere, executor, pipe, size=size, image=image)
         return _Maker(_FIRST_BATCH, _HANDED_OUT * size, make)
-    texts = texts_of(pipe, keyframes)
+    texts = texts_of(pipe, keyframes, guides)
     return _Maker(
         min(size, _FIRST_BATCH),
         size,
-        lambda recipes: [(0, render(pipe, recipes, image=image, texts=texts))],
+        lambda recipes: [(0, render(pipe, recipes, image=image, guides=guides, texts=texts))],
     )
 
 

@@ -23,6 +23,7 @@ from .paths import NOISE_PATHS, WORD_PATHS, blend, circle
 if TYPE_CHECKING:
     import torch
 
+    from sdkit.pictures.guides import Guides
     from sdkit.settings import Settings
 
     from .route import Recipe
@@ -38,13 +39,14 @@ class Led:
     guidance_scale: (
         float | None
     )  # every keyframe is begun with the same, so that all have a negative side or none
+    guides: Guides
     known: dict[Settings, Beginning] = field(default_factory=dict)
 
     def begun(self, corner: Settings) -> Beginning:
         """What one keyframe begins with, found once."""
         asked = corner.replace(guidance_scale=self.guidance_scale)
         if asked not in self.known:
-            self.known[asked] = beginning_of(self.pipe, asked)
+            self.known[asked] = beginning_of(self.pipe, asked, self.guides)
         return self.known[asked]
 
     def beginning(self, recipe: Recipe) -> Beginning:
@@ -68,7 +70,7 @@ def _path(path: Any, at: Sequence[float], ends: Sequence[torch.Tensor]) -> torch
     return blend(path, ends, at)
 
 
-def led(pipe: Any, corners: Sequence[Settings]) -> Led:
+def led(pipe: Any, corners: Sequence[Settings], guides: Guides) -> Led:
     """Begin every keyframe.
 
     Raises
@@ -77,7 +79,7 @@ def led(pipe: Any, corners: Sequence[Settings]) -> Led:
         If their calls do not begin alike, so that nothing can lie between them.
     """
     scales = [s.guidance_scale for s in corners if s.guidance_scale is not None]
-    found = Led(pipe, max(scales, default=None))
+    found = Led(pipe, max(scales, default=None), guides)
     begun = [found.begun(corner) for corner in corners]
     if len({(len(b.words), len(b.noise)) for b in begun}) > 1:
         raise InvalidSettings(

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import InvalidSettings
 from sdkit.generation import batch_for, complete, warn_about_words
+from sdkit.pictures.guides import NO_GUIDES, Guides
 from sdkit.pipelines.beginnings import begins
 from sdkit.pipelines.families import family_of
 from sdkit.result import Result
@@ -25,15 +27,15 @@ from .route import Place, Route
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["batch_of", "corners_and_source", "corners_of", "grid_plan", "walk_plan"]
+__all__ = ["batch_of", "corners_and_sources", "corners_of", "grid_plan", "walk_plan"]
 
 _SAME: Final = ("width", "height", "fit", "steps", "scheduler")
 
 
-def corners_and_source(
+def corners_and_sources(
     keyframes: Any, seeds: Sequence[int] | None = None
-) -> tuple[list[Settings], Image.Image | None]:
-    """Keyframes as settings, and the picture that results among them were started from.
+) -> tuple[list[Settings], Image.Image | None, Guides]:
+    """Keyframes as settings, the picture that results among them were started from, and those that led them.
 
     A result counts as many keyframes as it has pictures.
     """
@@ -55,9 +57,9 @@ def corners_and_source(
                 f"{len(seeds)} seeds were given for {len(corners)} keyframes; give one for each."
             )
         corners = [s.replace(seed=seed) for s, seed in zip(corners, seeds, strict=True)]
-    return corners, next(
-        (k.source for k in items if isinstance(k, Result) and k.source is not None), None
-    )
+    results = [k for k in items if isinstance(k, Result)]
+    source = next((k.source for k in results if k.source is not None), None)
+    return corners, source, reduce(Guides.or_else, [k.guides for k in results], NO_GUIDES)
 
 
 def _settings(keyframe: Any) -> list[Settings]:
@@ -73,7 +75,11 @@ def _settings(keyframe: Any) -> list[Settings]:
 
 
 def corners_of(
-    pipe: Any, keyframes: Sequence[Settings], image: Image.Image | None, changes: dict[str, Any]
+    pipe: Any,
+    keyframes: Sequence[Settings],
+    image: Image.Image | None,
+    changes: dict[str, Any],
+    guides: Guides = NO_GUIDES,
 ) -> list[Settings]:
     """The complete settings of every keyframe, if one walk can hold them all."""
     family, (words, noise) = family_of(pipe), begins(pipe)
@@ -85,7 +91,7 @@ def corners_of(
         raise InvalidSettings(
             f"Walks that start from a picture are not offered for {type(pipe).__name__}; leave out image=…, or load another model."
         )
-    wanted = complete(pipe, list(keyframes), image=image, **changes)
+    wanted = complete(pipe, list(keyframes), image=image, guides=guides, **changes)
     warn_about_words(pipe, wanted, stacklevel=4)
     for name in _SAME:
         values = list(dict.fromkeys(getattr(s, name) for s in wanted))

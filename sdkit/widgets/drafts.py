@@ -22,11 +22,14 @@ from sdkit.result import Result
 
 from .explorer import module
 from .prompt import _FIRST, words_of
-from .studio import MEMORY, Asked, Studio, complete, limits, thumbnail
+from .studio import MEMORY, Asked, Studio, complete, guides_of, limits, thumbnail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
 
+    from sdkit.pictures.sources import Picture
     from sdkit.settings import Settings
 
     from .jobs import Job
@@ -66,6 +69,8 @@ class DraftsBoard(Studio):
         A diffusers pipeline, from `sdkit.load()` or your own.
     prompt
         Words, `Settings` or a `Result` to begin with.
+    control, reference
+        The pictures that lead what is made, given as for `sdkit.generate`; None takes those of a `Result` in `prompt`.
     count
         Drafts on the sheet, 2 to 24.
     amount
@@ -104,6 +109,8 @@ class DraftsBoard(Studio):
         pipe: Any,
         prompt: str | Settings | Result = _FIRST,
         *,
+        control: Picture | Sequence[Picture] | None = None,
+        reference: Picture | Sequence[Picture] | None = None,
         count: int = 8,
         amount: float = 0.3,
         memory: int = MEMORY,
@@ -117,6 +124,7 @@ class DraftsBoard(Studio):
         self._sheet: list[_Draft] = []
         self._kept: list[_Draft] = []
         self._trail: list[_Draft] = []
+        self.guides = guides_of(prompt, control, reference)
         self.settings, self.count, self.amount = complete(pipe, prompt, **changes), count, amount
         if "steps" not in changes and isinstance(prompt, str):
             self.settings = self.settings.replace(steps=max(1, (self.settings.steps or 2) // 2))
@@ -235,7 +243,12 @@ class DraftsBoard(Studio):
         for place, settings in enumerate(asked.settings):
             on_step = self._watch(job, settings, place=place)
             result = generate(
-                self.pipe, settings, image=asked.image, progress=False, on_step=on_step
+                self.pipe,
+                settings,
+                image=asked.image,
+                progress=False,
+                on_step=on_step,
+                **self.led(),
             )
             made.append(_Draft(next(self._numbers), result, thumbnail(result.image, _SIDE)))
             job.check()
@@ -286,6 +299,7 @@ def _together(drafts: list[_Draft]) -> Result | None:
         notes=dict.fromkeys(note for r in results for note in r.notes),
         flagged=[r.flagged for r in results],
         source=results[0].source,
+        guides=results[0].guides,
     )
 
 

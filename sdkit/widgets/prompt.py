@@ -26,11 +26,14 @@ from sdkit.settings import Settings
 
 from .explorer import module
 from .page import write
-from .studio import MEMORY, Asked, Studio, complete, limits, shown, thumbnail
+from .studio import MEMORY, Asked, Studio, complete, guides_of, limits, shown, thumbnail
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
 
+    from sdkit.pictures.sources import Picture
     from sdkit.result import Result
 
 __all__ = ["PromptExplorer", "as_code", "words_of"]
@@ -75,6 +78,8 @@ class PromptExplorer(Studio):
         A diffusers pipeline, from `sdkit.load()` or your own.
     prompt
         Words, `Settings` or a `Result` to begin with.
+    control, reference
+        The pictures that lead what is made, given as for `sdkit.generate`; None takes those of a `Result` in `prompt`.
     memory
         Bytes of pictures that are remembered, so that going back is instant.
     **changes
@@ -118,6 +123,8 @@ class PromptExplorer(Studio):
         pipe: Any,
         prompt: str | Settings | Result = _FIRST,
         *,
+        control: Picture | Sequence[Picture] | None = None,
+        reference: Picture | Sequence[Picture] | None = None,
         memory: int = MEMORY,
         **changes: Any,
     ) -> None:
@@ -126,6 +133,7 @@ class PromptExplorer(Studio):
         self._entries: list[_Entry] = []
         self._numbers = count(1)
         self._turn = threading.RLock()  # the history is written by the worker and by messages
+        self.guides = guides_of(prompt, control, reference)
         self.settings = complete(pipe, prompt, **changes)
         super().__init__(pipe, memory, limits=limits(pipe))
         self.make(self.settings)
@@ -258,7 +266,7 @@ class PromptExplorer(Studio):
                 "number": entry.number if entry else 0,
                 "caption": caption([result.settings], result.seconds),
                 "prompt": result.settings.prompt,
-                "code": as_code(result.settings),
+                "code": as_code(result.settings, "explorer"),
             }
             self._tell_history()
 
@@ -298,8 +306,11 @@ class PromptExplorer(Studio):
         return next((entry for entry in self._entries if entry.number == number), None)
 
 
-def as_code(settings: Settings) -> str:
-    """Return the call that makes a picture with these settings again: every value that matters, nothing implied."""
+def as_code(settings: Settings, panel: str) -> str:
+    """Return the call that makes a picture with these settings again: every value that matters, nothing implied.
+
+    Pictures that lead it are those of a panel under that name.
+    """
     plain = Settings()
     values = {name: getattr(settings, name) for name in _IN_CODE}
     told = [
@@ -307,6 +318,10 @@ def as_code(settings: Settings) -> str:
         for name, value in values.items()
         if name == "seed" or value != getattr(plain, name)
     ]
+    led = [name for name in ("control", "reference") if getattr(settings, name)]
+    told += [f"{name}={panel}.guides.{name}" for name in led]
+    if "control" in led:
+        told.append(f"control_scale={settings.control_scale!r}")
     return f"sdkit.generate(pipe, {', '.join([repr(settings.prompt), *told])})"
 
 

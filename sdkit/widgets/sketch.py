@@ -23,7 +23,7 @@ from sdkit.pictures.sources import Picture, as_mask, as_source, sized_like
 
 from .explorer import module
 from .prompt import as_code, words_of
-from .studio import MEMORY, Asked, Studio, complete, limits, shown
+from .studio import MEMORY, Asked, Studio, complete, guides_of, limits, shown
 
 if TYPE_CHECKING:
     from sdkit.result import Result
@@ -47,6 +47,8 @@ class Sketchpad(Studio):
     image
         What lies on the paper, given as for `sdkit.generate`, up to 1024 pixels a side; by default the result's picture, or white paper of the
         model's own size.
+    control, reference
+        The pictures that lead what is made, given as for `sdkit.generate`; None takes those of a `Result` in `prompt`.
     memory
         Bytes of pictures that are remembered.
     **changes
@@ -81,6 +83,8 @@ class Sketchpad(Studio):
         prompt: str | Settings | Result = _FIRST,
         *,
         image: Picture | None = None,
+        control: Picture | Sequence[Picture] | None = None,
+        reference: Picture | Sequence[Picture] | None = None,
         memory: int = MEMORY,
         **changes: Any,
     ) -> None:
@@ -92,6 +96,7 @@ class Sketchpad(Studio):
             )
         self.result: Result | None = None
         self.mask: Image.Image | None = None
+        self.guides = guides_of(prompt, control, reference)
         settings = complete(pipe, prompt, **changes)
         self.settings = settings.replace(
             task="text-to-image",
@@ -177,7 +182,7 @@ class Sketchpad(Studio):
             "picture": shown(result.image),
             "caption": caption([result.settings], result.seconds),
             "prompt": result.settings.prompt,
-            "code": as_code(result.settings)[:-1]
+            "code": as_code(result.settings, "pad")[:-1]
             + f", strength={result.settings.strength!r}{fit}{layers})",
         }
 

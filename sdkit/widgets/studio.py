@@ -18,6 +18,7 @@ from torch import get_num_threads
 from sdkit.generation import notes_only
 from sdkit.models.defaults import defaults
 from sdkit.pictures.card import compressed
+from sdkit.pictures.guides import NO_GUIDES, Guides, guides_in
 from sdkit.pictures.metadata import fingerprint
 from sdkit.pictures.sheet import readable, resized
 from sdkit.pipelines.condition import condition
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sdkit.pipelines.run import OnStep
     from sdkit.result import Result
 
-__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbnail"]
+__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "guides_of", "shown", "thumbnail"]
 
 MEMORY: Final = (
     64 * 2**20
@@ -81,6 +82,7 @@ class Studio(Explorer):
     """
 
     step = traitlets.Dict().tag(sync=True)
+    guides = NO_GUIDES  # what leads every picture of the panel
 
     def __init__(self, pipe: Any, memory: int = MEMORY, **traits: Any) -> None:
         self.pipe = pipe
@@ -147,7 +149,15 @@ class Studio(Explorer):
             mask=asked.mask,
             progress=False,
             on_step=self._watch(job, asked.first),
+            **self.led(),
         )
+
+    def led(self) -> dict[str, Any]:
+        """Return the arguments of `sdkit.generate` that hand over what leads the panel's pictures."""
+        return {
+            "control": self.guides.control or None,
+            "reference": self.guides.reference or None,
+        }
 
     def _watch(self, job: Job, settings: Settings, **more: Any) -> OnStep:
         """Return what is called at every step: it stops an outdated run, and shows one that goes on."""
@@ -225,6 +235,11 @@ def complete(pipe: Any, asked: str | Settings | Result, **changes: Any) -> Setti
         else getattr(asked, "settings", None) or Settings(str(asked))
     )
     return defaults(pipe).fill(settings.replace(**changes)).replace(model=None, version=None)
+
+
+def guides_of(asked: Any, control: Any, reference: Any) -> Guides:
+    """Return the pictures that lead a panel: those that it was given, or those of the result that it begins with."""
+    return guides_in(control, reference).or_else(getattr(asked, "guides", NO_GUIDES))
 
 
 def limits(pipe: Any) -> dict[str, Any]:

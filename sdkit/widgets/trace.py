@@ -189,11 +189,13 @@ class TraceExplorer(Studio, Portable):
         return compressed(decode(self.pipe, latents.astype(np.float32), exact=exact), 80, 2)[1]
 
     def _colours(self, trace: Any) -> dict[str, Any]:
-        """Two arrays of signed bytes ``(steps, h, w, 3)``: without the words, and what the words add, each with its scale."""
+        """Two arrays of signed bytes ``(steps, h, w, 3)``: at guidance 0, and what each 1 more adds, each with its scale."""
         from sdkit.pipelines.previews import rgb_of
 
+        if trace.rescales:  # what guidance makes is no straight line there
+            return {}
         try:
-            halves = [trace.x0_of(name) for name in ("unconditional", "conditional")]
+            halves = [trace.remix(guidance).x0.astype(np.float32) for guidance in (0.0, 1.0)]
         except InvalidSettings:  # a run without guidance has nothing to mix
             return {}
         without, within = (np.stack([rgb_of(self.pipe, x) for x in half]) for half in halves)

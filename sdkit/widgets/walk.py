@@ -7,6 +7,7 @@ nearest to the place is shown, so that scrubbing works from the second frame on 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +17,7 @@ import traitlets
 from sdkit.errors import InvalidSettings
 from sdkit.pictures.card import compressed
 from sdkit.pictures.files import safe_name
+from sdkit.pictures.guides import NO_GUIDES, Guides, guides_in
 from sdkit.pictures.sheet import resized
 
 from .explorer import module
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
+    from sdkit.pictures.sources import Picture
     from sdkit.result import Result
     from sdkit.settings import Settings
     from sdkit.walks.walk import Walk
@@ -66,6 +69,8 @@ class WalkExplorer(Studio, Portable):
         A pipeline with a UNet (SD 1.x, SD 2.x, SDXL), from `sdkit.load()` or your own.
     keyframes
         Two to twelve prompts, `Settings` or `Result`.
+    control, reference
+        The pictures that lead every frame; None takes those of the results among the keyframes.
     frames, words, noise, pacing, loop
         As for `sdkit.interpolate`.
     memory
@@ -106,10 +111,14 @@ class WalkExplorer(Studio, Portable):
         noise: str = "slerp",
         pacing: str = "even",
         loop: bool = False,
+        control: Picture | Sequence[Picture] | None = None,
+        reference: Picture | Sequence[Picture] | None = None,
         memory: int = MEMORY,
         **changes: Any,
     ) -> None:
         _check_keyframes(keyframes)
+        others = (getattr(keyframe, "guides", NO_GUIDES) for keyframe in keyframes)
+        self.guides = reduce(Guides.or_else, others, guides_in(control, reference))
         self.walk: Walk | None = None
         self._films = count(1)
         self._encoded: dict[Any, bytes] = {}
@@ -196,6 +205,7 @@ class WalkExplorer(Studio, Portable):
             on_frame=on_frame,
             batch_size=_BATCH,
             progress=False,
+            **self.led(),
             **dict(asked.options),
         )
 
@@ -228,6 +238,8 @@ class WalkExplorer(Studio, Portable):
     def _code(self) -> str:
         first = self.keyframes[0]
         options = ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+        for name in (name for name in ("control", "reference") if getattr(self.guides, name)):
+            options += f", {name}=explorer.guides.{name}"
         prompts, seeds = [k.prompt for k in self.keyframes], [k.seed for k in self.keyframes]
         return (
             f"sdkit.interpolate(pipe, {prompts!r}, seeds={seeds!r}, {options}, "
