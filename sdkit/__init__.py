@@ -13,6 +13,7 @@ _WHERE = {
     "experiments.editing": "edit_attention",
     "experiments.forking": "fork",
     "experiments.inversion": "invert",
+    "experiments.pushing": "push_attention",
     "generation": "generate variations",
     "memory.plan": "Plan",
     "models.load": "load",
