@@ -35,8 +35,6 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name not in _HOMES:
-        raise AttributeError(
-            f"module 'sdkit' has no attribute {name!r}; it offers {', '.join(_HOMES)}"
-        )
+        raise AttributeError(f"module 'sdkit' has no attribute {name!r}; try {', '.join(_HOMES)}")
     home = import_module(f".{_HOMES[name] or name}", __name__)
     return getattr(home, name) if _HOMES[name] else home
