@@ -77,10 +77,9 @@ class _Between:
         """What frames `(N, heads, patches, d)` get from keys and values `(N + 2, heads, n, d)`."""
 
         def got(keys: Tensor, values: Tensor) -> Tensor:
-            fused = (
-                torch.cat([x.expand_as(own), own], 2) for x, own in ((keys, k[2:]), (values, v[2:]))
-            )
-            return F.scaled_dot_product_attention(q, *fused, scale=scale)
+            fused_k = torch.cat([keys.expand_as(k[2:]), k[2:]], 2)
+            fused_v = torch.cat([values.expand_as(v[2:]), v[2:]], 2)
+            return F.scaled_dot_product_attention(q, fused_k, fused_v, scale=scale)
 
         t = self.amounts.to(q)
         if self.inner:

@@ -40,7 +40,7 @@ from .scoring import Marks, Score
 __all__ = ["KEYFRAMES", "Ends", "ends", "seen_in", "walked", "walks"]
 
 KEYFRAMES, FADED = "the keyframes themselves", "cross-fade of the pictures"
-PATHS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+PATHS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "lerp of words and noise": {"words": "lerp", "noise": "lerp"},
         "lerp": {"words": "lerp"},
