@@ -6,15 +6,16 @@ likelier answer, and in these one object has a mean probability of 0.6 or more. 
 thing; a blend that shows neither end does not, as its cells name many things or are sure of none. A judge that had seen 45,000
 scenes let 95 % of 400 rendered single objects pass, and 20 % of two such pictures faded half into each other.
 
-Valid frames are no merit by themselves (a jump from end to end has nothing else), so unevenness stands beside them.
+Valid frames are no merit by themselves (a jump from end to end has nothing else), so unevenness stands beside them: the
+coefficient of variation of the distances between neighbours, in the features from which the judge answers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from random import Random
 from types import MappingProxyType
 from typing import Any, Final
@@ -22,7 +23,6 @@ from typing import Any, Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 import sdkit
@@ -30,8 +30,6 @@ from sdkit.pocket.training.autoencoder import to_pixels
 from sdkit.pocket.training.judge import Judge, Verdict
 from sdkit.pocket.training.presets import Preset
 from sdkit.pocket.world import caption, objects, random_scene
-from sdkit.walks.difference import appearance, difference
-from sdkit.walks.paths import NOISE_PATHS, WORD_PATHS
 
 from .between import attending
 from .painting import noises, paint, silenced
@@ -110,16 +108,24 @@ def walked(pipe: Any, asked: Ends, frames: int, **options: Any) -> Iterator[tupl
     yield FADED, (made[:1] * (1 - amounts) + made[-1:] * amounts).round().astype(np.uint8)
 
 
+def _mixed(a: torch.Tensor, b: torch.Tensor, t: float) -> torch.Tensor:
+    """Between rows `(…, D)`: the direction of the straight line, at a length between theirs."""
+    length = torch.lerp(a.norm(dim=-1, keepdim=True), b.norm(dim=-1, keepdim=True), t)
+    return length * torch.nn.functional.normalize(torch.lerp(a, b, t), dim=-1)
+
+
 @torch.no_grad()
 def _attended(
     pipe: Any, asked: Ends, frames: int, *, inner: bool, steps: int, guidance_scale: float
 ) -> Frames:
-    """A walk with attention interpolated; words go by "norm", noise by "slerp"."""
+    """A walk with attention interpolated; words are mixed and keep their length, noise goes along an arc."""
     amounts = [n / (frames - 1) for n in range(1, frames - 1)]
     words = [silenced(pipe, prompt, None) for prompt in asked.prompts]
     noise = [noises(pipe, [seed]) for seed in asked.seeds]
-    words += [WORD_PATHS["norm"](words[0], words[1], t) for t in amounts]
-    noise += [NOISE_PATHS["slerp"](noise[0], noise[1], t) for t in amounts]
+    words += [_mixed(words[0], words[1], t) for t in amounts]
+    noise += [
+        math.cos(t * math.pi / 2) * noise[0] + math.sin(t * math.pi / 2) * noise[1] for t in amounts
+    ]
     with attending(pipe, amounts, inner=inner):
         made = paint(pipe, torch.cat(words), torch.cat(noise), steps=steps, guidance=guidance_scale)
     return np.concatenate([made[:1], made[2:], made[1:2]])
@@ -144,9 +150,9 @@ def walks(
     marks = Marks()
     for one in tqdm(asked, desc="walks"):
         for way, made in walked(pipe, one, frames, **options):
-            valid = [100.0 * (seen_in(v) is not None) for v in judge.look(to_pixels(made))[0]]
-            looks = [appearance(Image.fromarray(frame)) for frame in made]
-            apart = np.array([difference(a, b) for a, b in pairwise(looks)])
+            verdicts, features = judge.look(to_pixels(made))
+            valid = [100.0 * (seen_in(v) is not None) for v in verdicts]
+            apart = np.linalg.norm(np.diff(features, axis=0), axis=1)
             marks.note("frames that show one object, %", way, float(np.mean(valid[1:-1])))
             marks.note("unevenness, %", way, float(100 * apart.std() / max(apart.mean(), 1e-9)))
         marks.note("frames that show one object, %", KEYFRAMES, (valid[0] + valid[-1]) / 2)
