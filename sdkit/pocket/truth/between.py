@@ -1,4 +1,8 @@
-"""Attention between two pictures: an experiment, which walks would get as a path if it won the table of `walks`.
+"""Attention between two pictures: an experiment that walks do not have, as it does not win the table of `walks`.
+
+On 10 walks of Pocket, 10 steps each, 56 % of the frames showed one object with inner and with outer interpolation, and 54 %
+with words that only keep their length: less apart than walks are from each other. Outer interpolation without the frame's own
+keys gave 50 %.
 
 The two ends run along as the first two rows of every part of a batch, and each layer of the frames between them attends to
 theirs. **Inner** interpolation mixes the ends' keys and values; **outer** lets a frame attend to each end, and mixes what it
