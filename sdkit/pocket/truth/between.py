@@ -8,8 +8,7 @@ The two ends run along as the first two rows of every part of a batch, and each 
 theirs. **Inner** interpolation mixes the ends' keys and values; **outer** lets a frame attend to each end, and mixes what it
 got. Both also attend to the frame's own keys and values ("fused"), without which frames lose their detail.
 Source: Q. He, J. Wang, Z. Liu and A. Yao, "AID: Attention interpolation of text-to-image diffusion", NeurIPS 2024,
-arXiv:2403.17924, equations 5 to 8. Its cross-attention is given the words of the frame as "its own", which is its
-prompt-guided variant, PAID, with the words on the way as the guide.
+arXiv:2403.17924. What is the frame's own in cross-attention are the words on the way.
 """
 
 from __future__ import annotations
