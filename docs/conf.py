@@ -78,7 +78,7 @@ _PARTS = (
     r"Floats|Guides|Half|OnFrame|OnStep|Picture|Place",
     r"sdkit\.attention\.(parts\.LayerMaps|layers\.Layer)",
     r"sdkit\.pipelines\.(placement\.Way|tokens\.Prompt)",
-    r"sdkit\.(experiments\.editing\.Exchange|walks\.route\.Recipe|sweeps\.axes\.Axis)",
+    r"sdkit\.(experiments\.(editing\.Exchange|riding\.Follower)|walks\.route\.Recipe|sweeps\.axes\.Axis)",
     r"sdkit\.widgets\.(studio\.Studio|explorer\.Explorer)",
 )
 nitpick_ignore_regex = [("py:.*", pattern) for pattern in (*_OTHERS, *_PARTS)]

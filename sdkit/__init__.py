@@ -13,6 +13,7 @@ _WHERE = {
     "experiments.editing": "edit_attention",
     "experiments.forking": "fork",
     "experiments.inversion": "invert",
+    "experiments.pushing": "push_attention",
     "generation": "generate variations",
     "memory.plan": "Plan",
     "models.load": "load",
@@ -34,7 +35,6 @@ def __getattr__(name: str) -> object:
     from importlib import import_module
 
     if name not in _HOMES:
-        offered = ", ".join(_HOMES)
-        raise AttributeError(f"module 'sdkit' has no attribute {name!r}; it offers {offered}")
+        raise AttributeError(f"module 'sdkit' has no attribute {name!r}; try {', '.join(_HOMES)}")
     home = import_module(f".{_HOMES[name] or name}", __name__)
     return getattr(home, name) if _HOMES[name] else home

@@ -5,6 +5,7 @@ from .experiments.ablation import ablate as ablate
 from .experiments.editing import edit_attention as edit_attention
 from .experiments.forking import fork as fork
 from .experiments.inversion import invert as invert
+from .experiments.pushing import push_attention as push_attention
 from .generation import generate as generate, variations as variations
 from .memory.plan import Plan as Plan
 from .models.load import load as load

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from sdkit.pocket.training.draw import render
+from sdkit.pocket.training.judge import Verdict
 from sdkit.pocket.training.presets import PRESETS
 from sdkit.pocket.truth import __main__ as command, bottleneck
+from sdkit.pocket.truth.between import attending
 from sdkit.pocket.truth.figure import drawn
 from sdkit.pocket.truth.looking import Look, enlarged, rollout
 from sdkit.pocket.truth.painting import encode, noises, paint, places, silenced, watching
 from sdkit.pocket.truth.scenes import cases, segmentation, true_masks
 from sdkit.pocket.truth.scoring import CEILING, Marks, Score, mark, removals, strongest
+from sdkit.pocket.truth.walks import KEYFRAMES, ends, seen_in, walks
 
 PRESET = PRESETS["cpu"]
 OPTIONS = {"steps": 3, "guidance_scale": 4.0}
@@ -172,6 +175,65 @@ def test_silencing_where_the_truth_is_changes_the_object_more_than_elsewhere(poc
     removals(pocket, look, marks, steps=5, guidance=4.0)
     (found,) = marks.scores().values()
     assert found[CEILING].mean > 2 * found["the other object"].mean
+
+
+# -- walks -------------------------------------------------------------------------------------------------------------
+
+
+def verdict(*cells):
+    """A verdict whose first cells give these probabilities to objects 0 and 1, and all others see nothing."""
+    where = np.zeros((4, 16, 16), np.float32)
+    where[3] = 1
+    for n, (one, two) in enumerate(cells):
+        where[:, 0, n] = one, two, 0, 1 - one - two
+    return Verdict(where, np.zeros((1, 16, 16)), "plain", "red", 1)
+
+
+def test_a_frame_is_valid_if_one_object_is_certain():
+    assert seen_in(verdict(*[(0.1, 0.8)] * 5)) == 1
+    assert seen_in(verdict(*[(0.9, 0.0)] * 4, (0.0, 0.9))) == 0
+    assert seen_in(verdict(*[(0.45, 0.45)] * 5)) is None, "a blend"
+    assert seen_in(verdict(*[(0.9, 0.0)] * 3, *[(0.0, 0.9)] * 3)) is None, "half of each"
+    assert seen_in(verdict(*[(0.9, 0.0)] * 3)) is None, "a speck"
+    assert seen_in(verdict()) is None
+
+
+@pytest.mark.parametrize("inner", [True, False])
+def test_attention_between_ends_leaves_them_and_the_pipeline_as_they_are(pocket, inner):
+    processors = dict(pocket.unet.attn_processors)
+    with torch.no_grad():
+        words = [silenced(pocket, p, None) for p in ("a cat on a red background", "a bus")]
+    noise = list(noises(pocket, [1, 2]).split(1))
+
+    def painted(order, attends):
+        rows = [torch.cat([*(x[n] for n in order), sum(x) / 2]) for x in (words, noise)]
+        if not attends:
+            return paint(pocket, *rows, steps=3, guidance=4.0)
+        with attending(pocket, [0.5], inner=inner):
+            return paint(pocket, *rows, steps=3, guidance=4.0)
+
+    plain, made, turned = painted((0, 1), False), painted((0, 1), True), painted((1, 0), True)
+    assert (made[:2] == plain[:2]).all()
+    assert np.abs(made[2].astype(int) - plain[2]).max() > 8
+    assert np.abs(made[2].astype(int) - turned[2]).max() <= 2, "half-way is half-way from both"
+    with pytest.raises(ZeroDivisionError), attending(pocket, [0.5], inner=inner):
+        _ = 1 / 0
+    assert all(pocket.unet.attn_processors[name] is p for name, p in processors.items())
+
+
+def test_every_way_of_walking_is_scored(pocket):
+    class Sure:
+        def look(self, images):
+            return [verdict(*[(0.9, 0.0)] * 4)] * len(images), images.flatten(1).numpy()
+
+    asked = ends(PRESET, 1)
+    assert asked == ends(PRESET, 2)[:1]
+    scores = walks(pocket, Sure(), asked, frames=3, steps=2, guidance_scale=4.0)
+    valid, uneven = scores.values()
+    assert set(valid) == {*uneven, KEYFRAMES}
+    assert len(uneven) == 8
+    assert {score.mean for score in valid.values()} == {100}
+    assert all(score.mean >= 0 for score in uneven.values())
 
 
 # -- the whole ---------------------------------------------------------------------------------------------------------

@@ -18,12 +18,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import EulerDiscreteScheduler
+from families import FAMILIES
 from peft import LoraConfig
 from PIL import Image
 from test_card import HOSTILE
 
 import sdkit
-from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.errors import CannotCapture, CannotSave, InvalidSettings, MissingExtra
 from sdkit.generation import PromptWarning
 from sdkit.pipelines.condition import condition
 from sdkit.pipelines.schedulers import own_scheduler, scheduler_of
@@ -552,6 +553,47 @@ def test_real_attention_goes_in(tiny):
     with pytest.raises(InvalidSettings, match="attention=True"):
         AttentionExplorer(sdkit.generate(tiny, "a cat", steps=1, progress=False))
     panel.close()
+
+
+def test_light_is_pushed_from_the_panel_and_put_back(pocket):
+    result = sdkit.generate(
+        pocket, "a hamburger on a green background", seed=1, steps=3, progress=False, attention=True
+    )
+    panel = AttentionExplorer(result, pocket)
+    assert panel.view["pushes"]
+    word = panel.view["words"].index("hamburger")
+    send(panel, do="push", word=word, x=0.3, y=0.5)
+    assert (panel.message, panel.step) == ("", {})
+    assert panel.moved["places"] == [[word, [0.3, 0.5]]]
+    alone = sdkit.push_attention(pocket, result, {"hamburger": (0.3, 0.5)}, progress=False)
+    apart = np.abs(np.asarray(panel.result.image, int) - np.asarray(alone.image, int))
+    assert apart.max() <= 2  # a panel computes on one core
+    assert "hamburger was pushed" in panel.note
+    assert panel.still()[0] is panel.result.image
+
+    send(panel, do="push", word=word, x=7, y=0.5)
+    assert "give x and y from 0 to 1" in panel.message
+    assert panel.moved["places"] == [[word, [0.3, 0.5]]], "what is on show stays"
+    send(panel, do="push", word=word, x=0.3, y=0.5)
+    assert panel.worker.runs == 2, "the same push is remembered"
+
+    send(panel, do="restore")
+    assert panel.moved["places"] == []
+    assert panel.result is result
+    panel.close()
+
+
+def test_pushing_needs_a_pipeline_with_a_unet_and_the_settings(tiny):
+    result = sdkit.generate(tiny, "a red car", steps=1, progress=False, attention=True)
+    panel = AttentionExplorer(result)
+    assert not panel.view["pushes"]
+    panel._receive(panel, {"do": "push", "word": 0, "x": 0.5, "y": 0.5}, [])
+    assert not panel.worker.busy
+    panel.close()
+    with pytest.raises(InvalidSettings, match="give the Result instead of its maps"):
+        AttentionExplorer(result.attention, tiny)
+    with pytest.raises(CannotCapture, match="joint attention"):
+        AttentionExplorer(result, FAMILIES["sd3"]())
 
 
 def test_a_page_is_one_file_that_fetches_nothing(tmp_path):

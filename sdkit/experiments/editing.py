@@ -1,8 +1,7 @@
 """Change a prompt and keep the layout: prompt-to-prompt editing on today's diffusers.
 
-The design decision: the source rides along. It is run once and its inputs to the UNet are remembered (a few small
-latents); during the edited run one more row of every batch repeats them, so that its attention is at hand in the very
-layer where it is needed and nothing large is ever stored.
+The design decision: the source rides along (`riding`), and where the new run would look at a word, it looks where the
+source looked.
 Source: A. Hertz et al., "Prompt-to-prompt image editing with cross-attention control", arXiv:2208.01626.
 """
 
@@ -10,24 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import SequenceMatcher
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdkit.attention.layers import Layer, find_layers, grid_at
-from sdkit.errors import CannotCapture, InvalidSettings
-from sdkit.generation import generate
-from sdkit.pipelines.calls import inputs_of, replaced, steered
-from sdkit.pipelines.families import denoiser_of
+from sdkit.attention.layers import Layer, grid_at
+from sdkit.errors import InvalidSettings
 from sdkit.pipelines.tokens import Prompt, read_prompt
 from sdkit.result import Result
 from sdkit.settings import Settings
+
+from .riding import Follower, Riding, layers_that_follow
 
 __all__ = ["Edit", "edit_attention"]
 
@@ -97,25 +93,7 @@ def edit_attention(
             raise InvalidSettings(
                 f"The weight of {word!r} is {factor:g}; give a factor from -2 to 5."
             )
-    if source.settings.task != "text-to-image":
-        raise InvalidSettings(
-            f"The source is {source.settings.task}; only pictures made from words alone can be edited."
-        )
-    layers = find_layers(pipe)
-    if any(layer.kind == "joint" for layer in layers):
-        raise CannotCapture(
-            f"{type(pipe).__name__} has joint attention of words and patches, which cannot be edited by words; use a pipeline with a UNet."
-        )
-    for layer in layers:
-        module = layer.module
-        if (
-            module.group_norm is not None
-            or module.spatial_norm is not None
-            or module.residual_connection
-        ):
-            raise CannotCapture(
-                f"{layer.name} normalises or adds inside its attention; it cannot be edited."
-            )
+    layers = layers_that_follow(pipe, source.settings)
     one, two = read_prompt(pipe.tokenizer, old), read_prompt(pipe.tokenizer, new)
     words = (blend, blend) if isinstance(blend, str) else blend
     if words is not None and prompt is None and swap and words[0] == words[1]:
@@ -146,18 +124,7 @@ class Exchange:
     blend: tuple[list[int], list[int]] | None
 
 
-@dataclass
-class Ride:
-    """What the source gave to the UNet at each call, and its latents after each step."""
-
-    samples: list[Tensor] = field(default_factory=list)
-    timesteps: list[float] = field(default_factory=list)
-    latents: list[Tensor] = field(default_factory=list)
-    text: Tensor = field(default_factory=lambda: torch.empty(0))
-    extra: dict[str, Tensor] = field(default_factory=dict)
-
-
-class Edit:
+class Edit(Riding):
     """Runs inside the block follow the source; made by `edit_attention`."""
 
     def __init__(
@@ -168,107 +135,18 @@ class Edit:
         layers: tuple[Layer, ...],
         plan: Exchange,
     ) -> None:
-        self.pipe, self.source, self.settings, self.layers, self.plan = (
-            pipe,
-            source,
-            settings,
-            layers,
-            plan,
-        )
-        self._ride = Ride()
-        self._step = -1
+        super().__init__(pipe, source, settings, layers)
+        self.plan = plan
         self._heat: list[Tensor] = []  # of the blend words, source and new, added up over steps
-        self._undo = ExitStack()
 
-    # -- the block ---------------------------------------------------------------------------------------------------
+    def follower(self, layer: Layer) -> Follower:
+        """What stands in the place of a layer's processor."""
+        return _Edited(layer, self)
 
-    def __enter__(self) -> Self:
-        """Run the source once, then put the editing in place."""
-        unet = denoiser_of(self.pipe)
-        with ExitStack() as watching:
-            watching.callback(
-                unet.register_forward_pre_hook(self._remember, with_kwargs=True).remove
-            )
-            watching.enter_context(steered(self.pipe, self._remember_latents))
-            generate(self.pipe, self.source.settings, progress=False)
-        with ExitStack() as undo:
-            undo.callback(unet.register_forward_pre_hook(self._board, with_kwargs=True).remove)
-            undo.callback(unet.register_forward_hook(self._leave).remove)
-            undo.enter_context(steered(self.pipe, self._blend))
-            for layer in self.layers:
-                undo.enter_context(
-                    replaced(
-                        layer.module, "processor", _Edited(layer, layer.module.processor, self)
-                    )
-                )
-            self._undo = undo.pop_all()
-        return self
+    def _begin(self) -> None:
+        self._heat = []
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        """Give every processor back; the pipeline is as it was."""
-        self._undo.close()
-        self._ride = Ride()
-
-    # -- the source's run --------------------------------------------------------------------------------------------
-
-    def _remember(self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        sample, timestep = inputs_of(args, kwargs)
-        self._ride.samples.append(sample[-1:].clone())
-        self._ride.timesteps.append(timestep)
-        self._ride.text = kwargs["encoder_hidden_states"][-1:]
-        self._ride.extra = {k: v[-1:] for k, v in (kwargs.get("added_cond_kwargs") or {}).items()}
-
-    def _remember_latents(self, _: int, latents: Tensor) -> Tensor:
-        self._ride.latents.append(latents[-1:].clone())
-        return latents
-
-    # -- the edited run ----------------------------------------------------------------------------------------------
-
-    def _board(
-        self, _: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Add the source's row to the batch."""
-        sample, timestep = inputs_of(args, kwargs)
-        times = self._ride.timesteps
-        if timestep == times[0]:
-            self._step, self._heat = -1, []
-        self._step += 1
-        if (
-            self._step >= len(times)
-            or timestep != times[self._step]
-            or sample.shape[1:] != self._ride.samples[0].shape[1:]
-        ):
-            raise InvalidSettings(
-                f"The edited run must have the source's {len(times)} steps, scheduler and size; use the settings of the edit."
-            )
-        sample = torch.cat([sample, self._ride.samples[self._step]])
-        text = torch.cat([kwargs["encoder_hidden_states"], self._ride.text])
-        changed = kwargs | {"encoder_hidden_states": text}
-        if kwargs.get("added_cond_kwargs"):
-            given = kwargs["added_cond_kwargs"]
-            changed["added_cond_kwargs"] = {
-                k: torch.cat([v, self._ride.extra[k]]) for k, v in given.items()
-            }
-        return ((sample, *args[1:]), changed) if args else (args, changed | {"sample": sample})
-
-    def _leave(self, _: Any, _args: Any, output: Any) -> Any:
-        """Take the source's row out again."""
-        if isinstance(output, tuple):
-            return (output[0][:-1], *output[1:])
-        output.sample = output.sample[:-1]
-        return output
-
-    @property
-    def progress(self) -> float:
-        """Share of the steps that are done, 0 in the first."""
-        return self._step / len(self._ride.timesteps)
-
-    def _blend(self, step: int, latents: Tensor) -> Tensor:
+    def steer(self, step: int, latents: Tensor) -> Tensor:
         """Outside of the blend words' places, the latents of the source."""
         if self.plan.blend is None or not self._heat:
             return latents
@@ -295,49 +173,23 @@ class Edit:
                 self._heat[slot] = self._heat[slot] + heat if same else heat
 
 
-class _Edited:
-    """Runs a layer's own processor, then replaces the rows that guidance pulls towards by edited ones."""
+class _Edited(Follower):
+    """Attention to words, and of patches to patches, taken from the source."""
 
-    def __init__(self, layer: Layer, own: Any, edit: Edit) -> None:
-        self.layer, self.own, self.edit = layer, own, edit
+    def __init__(self, layer: Layer, edit: Edit) -> None:
+        super().__init__(layer, edit.pipe)
+        self.edit = edit
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: Tensor | None = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> Tensor:
-        out = self.own(attn, hidden_states, encoder_hidden_states, *args, **kwargs)
-        guided = bool(self.edit.pipe.do_classifier_free_guidance)
-        first = (len(out) - 1) // 2 if guided else 0
-        crossing = self.layer.kind == "cross"
-        context = (
-            encoder_hidden_states
-            if crossing and encoder_hidden_states is not None
-            else hidden_states
-        )
-        q, k, v = (
-            part(x[first:]).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
-            for part, x in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context))
-        )
-        if attn.norm_q is not None:
-            q, k = attn.norm_q(q), attn.norm_k(k)
-        if not crossing and (
-            self.edit.progress >= self.edit.plan.self_steps or q.shape[2] > _SELF_PATCHES
-        ):
-            return out
-        p = (q.float() @ k.float().transpose(-1, -2) * attn.scale).softmax(
-            -1
-        )  # the source is the last row
-        edited = self._crossing(p) if crossing else p[-1:].expand(len(p) - 1, -1, -1, -1)
-        rows = (edited.to(v.dtype) @ v[:-1]).transpose(1, 2).flatten(2)
-        rows = attn.to_out[1](attn.to_out[0](rows)) / attn.rescale_output_factor
-        return torch.cat([out[:first], rows, out[-1:]])
+    def follows(self, patches: int) -> bool:
+        """Attention to words always does; that of patches in the first steps, where the grid is coarse."""
+        if self.layer.kind == "cross":
+            return True
+        return self.edit.progress < self.edit.plan.self_steps and patches <= _SELF_PATCHES
 
-    def _crossing(self, p: Tensor) -> Tensor:
-        """Probabilities `(N, heads, patches, tokens)` of the new rows."""
+    def exchanged(self, p: Tensor) -> Tensor:
+        """Probabilities `(N, heads, patches, keys)` of the new rows."""
+        if self.layer.kind != "cross":
+            return p[-1:].expand(len(p) - 1, -1, -1, -1)
         plan, source, target = self.edit.plan, p[-1:], p[:-1]
         self.edit.note_heat(self.layer, source[0], target[0])
         if self.edit.progress < plan.cross_steps:

@@ -1,11 +1,14 @@
 """`AttentionExplorer`: hover a word and see where it was looked at; click the picture and see which words looked there.
 
+With a pipeline, a word's light can be pushed elsewhere, and the picture forms anew around it.
+
 The one decision: **all maps are sent once**, as bytes, and small: parts (a step, a layer, a head) on as fine a grid as a
 fixed budget allows. Hovering then needs no kernel, neither in the notebook nor in the page of `to_html`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -16,7 +19,7 @@ from sdkit.errors import InvalidSettings
 
 from .explorer import module
 from .portable import Portable
-from .studio import shown
+from .studio import MEMORY, Asked, Studio, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sdkit.settings import Settings
+
+    from .jobs import Job
 
     Maps = NDArray[np.float32]  # (words, h, w) in 0..1
 
@@ -36,7 +41,14 @@ _FINEST: Final = 64  # pixels a side: more than any cross-attention grid of a 51
 _COARSEST: Final = 6
 
 
-class AttentionExplorer(Portable):
+@dataclass(frozen=True)
+class _Push(Asked):
+    """Where the light of some words goes."""
+
+    places: tuple[tuple[int, tuple[float, float]], ...] = ()
+
+
+class AttentionExplorer(Studio, Portable):
     """Where each word of a prompt was looked at.
 
     Parameters
@@ -44,16 +56,25 @@ class AttentionExplorer(Portable):
     result
         A `Result` made with ``attention=True``, or `AttentionMaps`. Sliders for steps and heads appear where the maps
         were kept apart: ``generate(pipe, "…", attention={"steps": True, "heads": True})``.
+    pipe
+        The pipeline that made the result, if it has a UNet. With it, a word that is chosen can be dragged over the picture, or
+        moved by the arrow keys, and `sdkit.push_attention` makes the picture with its object there.
+    memory
+        Bytes of pushed pictures that are remembered.
 
     Attributes
     ----------
     maps
         The `AttentionMaps` behind the panel.
+    result
+        The picture on show: what was given, or its latest push.
 
     Raises
     ------
     InvalidSettings
-        If the result holds no attention.
+        If the result holds no attention, or with a pipeline no settings.
+    CannotCapture
+        If the light of this pipeline's words cannot be pushed.
 
     Examples
     --------
@@ -65,14 +86,19 @@ class AttentionExplorer(Portable):
     _esm = module("attention.js")
     data = traitlets.Bytes().tag(sync=True)
     live = traitlets.Bool(default_value=True).tag(sync=True)
+    moved = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Any, pipe: Any = None, *, memory: int = MEMORY) -> None:
         self.maps: Any = result if hasattr(result, "words") else getattr(result, "attention", None)
         if self.maps is None:
             raise InvalidSettings(
                 "This result holds no attention: make it again with generate(..., attention=True)."
             )
         self._settings: Settings | None = getattr(result, "settings", None)
+        if pipe is not None:
+            _check(pipe, self._settings)
+        self.result = self._source = result
+        self._places: dict[int, tuple[float, float]] = {}
         words = list(self.maps.words)
         if not words:
             raise InvalidSettings(
@@ -92,10 +118,11 @@ class AttentionExplorer(Portable):
             "width": image.width,
             "height": image.height,
             "planes": planes,
+            "pushes": pipe is not None,
             **_names(parts),
         }
         self._picture = image
-        super().__init__(view=view, data=data)
+        super().__init__(pipe, memory, view=view, data=data)
 
     def still(self) -> tuple[Image.Image, Settings] | None:
         """Return the picture, and its settings."""
@@ -107,6 +134,59 @@ class AttentionExplorer(Portable):
     def __repr__(self) -> str:
         """Name the panel and the number of words."""
         return f"<AttentionExplorer: {len(self.maps.words)} words>"
+
+    # -- pushing -----------------------------------------------------------------------------------------------------
+
+    def _do_push(self, word: int, x: float, y: float) -> None:
+        if self.pipe is None or self._settings is None or not 0 <= word < len(self.maps.words):
+            return
+        self._places = {**self._places, word: (round(float(x), 3), round(float(y), 3))}
+        self.worker.submit(
+            _Push((self._settings,), self.condition(), places=tuple(self._places.items())),
+            settled=True,
+        )
+
+    def _do_restore(self) -> None:
+        self.worker.cancel()
+        self._places = {}
+        self._put(self._source, self.view["picture"])
+
+    def _make(self, asked: Asked, job: Job) -> Any:
+        from sdkit.experiments.pushing import push_attention
+
+        assert isinstance(asked, _Push)  # noqa: S101 - this panel asks for nothing else
+        return push_attention(
+            self.pipe,
+            self._source,
+            {self.maps.words[word]: place for word, place in asked.places},
+            on_step=self._watch(job, asked.first),
+            progress=False,
+        )
+
+    def _show(self, asked: Asked, result: Any) -> None:
+        assert isinstance(asked, _Push)  # noqa: S101
+        self._places = dict(asked.places)
+        self._put(result, shown(result.image))
+
+    def _ended(self) -> None:
+        """The light goes back to where the picture on show has it."""
+        self._places = {int(word): tuple(place) for word, place in self.moved.get("places", ())}
+
+    def _put(self, result: Any, picture: bytes) -> None:
+        self.result, self._picture = result, result.image
+        self.moved = {"picture": picture, "places": [[w, list(p)] for w, p in self._places.items()]}
+        self._refresh_still()
+
+
+def _check(pipe: Any, settings: Settings | None) -> None:
+    """Raise in one sentence what pushing would fail at."""
+    from sdkit.experiments.riding import layers_that_follow
+
+    if settings is None:
+        raise InvalidSettings(
+            "Pushing makes the picture again, which needs its settings: give the Result instead of its maps, or leave the pipeline out."
+        )
+    layers_that_follow(pipe, settings)
 
 
 def _parts(maps: Any, words: list[str]) -> dict[str, Maps]:

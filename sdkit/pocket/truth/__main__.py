@@ -1,4 +1,4 @@
-"""Command line: one table, one figure. `python -m sdkit.pocket.truth --figure truth.png`."""
+"""Command line: one table, one figure. `python -m sdkit.pocket.truth --figure truth.png`; with `--walks 20` one of walks, too."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 import sdkit
 from sdkit.pocket import card_of, path
 from sdkit.pocket.training.draw import find_font
+from sdkit.pocket.training.judge import train_judge
 from sdkit.pocket.training.presets import PRESETS, Preset
 from sdkit.pocket.world import objects
 
@@ -24,6 +25,7 @@ from .figure import drawn
 from .looking import looks
 from .scenes import cases
 from .scoring import Marks, Score, mark, removals
+from .walks import ends, walks
 
 __all__ = ["main", "measured", "table"]
 
@@ -89,6 +91,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--figure", type=Path, default=None, help="write the figure here")
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
+    parser.add_argument(
+        "--walks",
+        type=int,
+        default=0,
+        help="walks to score as well; the judge is trained if there is none",
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("pocket-run"), help="where the judge is kept"
+    )
+    parser.add_argument("--judge-samples", type=int, default=150_000)
     options = parser.parse_args(argv)
     for name in ("scenes", "each", "steps"):
         if getattr(options, name) < 1:
@@ -110,11 +122,22 @@ def main(argv: list[str] | None = None) -> None:
             steps=options.steps,
         )
     print(table(scores))
+    paths: Scores = {}
+    if options.walks > 0:
+        preset = PRESETS[facts["preset"]]
+        with torch.enable_grad():
+            judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
+        run = {"steps": options.steps, "guidance_scale": preset.guidance_scale}
+        paths = walks(pipe, judge, ends(preset, options.walks), **run)
+        print("\n" + table(paths))
     if options.figure is not None:
         title = f"Ways to look inside, against the truth: {options.scenes} scenes with two objects, 95 % intervals"
         drawn(scores, title=title).savefig(options.figure, dpi=150)
     if options.json is not None:
-        told = {name: {way: asdict(s) for way, s in ways.items()} for name, ways in scores.items()}
+        told = {
+            name: {way: asdict(s) for way, s in ways.items()}
+            for name, ways in (scores | paths).items()
+        }
         options.json.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
