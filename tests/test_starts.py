@@ -164,3 +164,37 @@ def test_a_picture_in_a_size_of_the_models_own_is_filled_in_all_the_same():
     kept = np.asarray(hole(size).resize((32, 32))) == 0
     source = np.asarray(noisy(1, size).resize((32, 32)))
     np.testing.assert_array_equal(np.asarray(made.image)[kept], source[kept])
+
+
+def test_a_hole_is_filled_whatever_the_number_of_latent_channels(tiny):
+    """Diffusers' classes take four; Pocket at 128 pixels has 24."""
+    from dataclasses import replace
+
+    from PIL import Image
+
+    from sdkit.pocket.train import assemble
+    from sdkit.pocket.training.presets import PRESETS, build_autoencoder, build_unet
+
+    preset = replace(PRESETS["tiny"], latents=6)
+    pipe = assemble(
+        build_autoencoder(preset), tiny.text_encoder, tiny.tokenizer, build_unet(preset)
+    )
+    size = (64, 64)
+    mask = Image.new("L", size)
+    mask.paste(255, (32, 0, 64, 64))
+    options = {"image": noisy(0, size), "mask": mask, "steps": 3, "seed": 3, "progress": False}
+    one, other = (sdkit.generate(pipe, words, **options) for words in ("a cat", "a dog on grass"))
+    half = one.latents.shape[-1] // 2
+    assert one.latents.shape[1] == 6
+    np.testing.assert_array_equal(one.latents[..., :half], other.latents[..., :half])
+    assert not np.array_equal(one.latents[..., half:], other.latents[..., half:])
+    assert pipe.unet.config.in_channels == 6
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sdkit.generate(pipe, "a cat", on_step=stop, **options)
+    assert pipe.unet.config.in_channels == 6
+    with pytest.raises(ValueError, match="4 or 9 input channels"):  # what diffusers says itself
+        starter(pipe, "inpainting")("a cat", image=noisy(0, size), mask_image=mask)

@@ -32,7 +32,7 @@ from .noise import slerp, starting_noise
 from .previews import decode, unpacked
 from .rows import shares
 from .schedulers import scheduler_of
-from .starting import starter
+from .starting import counted, starter
 
 if TYPE_CHECKING:
     from sdkit.settings import Settings
@@ -99,6 +99,7 @@ class Run:
                 _adding(self.pipe.scheduler, None if self.image is None else self.noise),
                 by_seed(self.pipe, self.guides, first.seed),
                 begun_with(runner, beginning),
+                counted(runner),
             ):
                 try:
                     with self._stepping(runner) as told:
