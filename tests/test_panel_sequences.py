@@ -101,8 +101,23 @@ def painted(*decided):
     return Image.fromarray(np.frombuffer(digest * 24, np.uint8).reshape(16, 16, 3), "RGB")
 
 
-def stand_in(pipe, wanted, *, image=None, mask=None, progress=False, on_step=None):
-    """What `generate` does, without a network: the picture depends on settings and weights, from first step to last."""
+def stand_in(
+    pipe,
+    wanted,
+    *,
+    image=None,
+    mask=None,
+    control=None,
+    reference=None,
+    progress=False,
+    on_step=None,
+):
+    """What `generate` does, without a network: the picture depends on settings and weights, from first step to last.
+
+    Nothing leads the pictures of these stories.
+    """
+    assert not control
+    assert not reference
     wanted = [wanted] if isinstance(wanted, Settings) else wanted
     sources = [None if one is None else one.tobytes() for one in (image, mask)]
     with scheduler_of(pipe, wanted[0].scheduler):
