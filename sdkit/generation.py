@@ -358,11 +358,7 @@ def variations(
         )
     _check_count(count)
     if isinstance(around, Result):
-        options = {
-            "control": around.guides.control or None,
-            "reference": around.guides.reference or None,
-            **options,
-        }
+        options = {**around.guides.asked(), **options}
     first = base.seed + 1
     return generate(
         pipe,

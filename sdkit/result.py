@@ -159,6 +159,10 @@ class Result(Sequence["Result"]):
         ]
         return tuple(dict.fromkeys([*self._notes, *found]))
 
+    def noted(self, note: str) -> Result:
+        """Return the same result with one note more."""
+        return self._part(slice(None), (*self.notes, note))
+
     @property
     def trace(self) -> Trace | None:
         """Every step of the first picture's run, or `None` if it was not recorded (``generate(..., trace=True)``)."""
@@ -194,12 +198,15 @@ class Result(Sequence["Result"]):
                 index
             ]  # counts from the end for negative ones, and checks the bounds
             index = slice(position, position + 1)
+        return self._part(index, self._notes)
+
+    def _part(self, index: slice, notes: tuple[str, ...]) -> Result:
         return Result(
             self._images[index],
             self._settings[index],
             None if self._latents is None else self._latents[index],
             self._timings,
-            notes=self._notes,
+            notes=notes,
             flagged=self._flagged[index],
             traces=self._traces[index],
             attention=None if self._attention is None else self._attention[index],

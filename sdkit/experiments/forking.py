@@ -80,14 +80,7 @@ def fork(
     arrive = _arrive(trace, step, changes.get("seed"))
     replay = _Replay(pipe, trace, step)
     with around(pipe, replay.network, replay.step), steered(pipe, arrive):
-        made = generate(
-            pipe,
-            begin,
-            control=trace.guides.control or None,
-            reference=trace.guides.reference or None,
-            trace=True,
-            progress=progress,
-        )
+        made = generate(pipe, begin, **trace.guides.asked(), trace=True, progress=progress)
     assert made.trace is not None  # noqa: S101 - asked for in the line above
     told = begin.replace(**changes)
     note = f"Continued from step {step} of another run: these settings alone do not make this picture again."

@@ -116,14 +116,7 @@ def invert(
         found = found.replace(negative_prompt=prompt, guidance_scale=asked.guidance_scale)
     made = generate(pipe, found, progress=progress)
     note = f"Made from noise that sdkit.invert found; {_decibels(goal, made.image):.1f} dB from the picture that was given."
-    return Result(
-        made.images,
-        made.all_settings,
-        made.latents,
-        made.timings,
-        notes=[*made.notes, note],
-        flagged=[made.flagged],
-    )
+    return made.noted(note)
 
 
 class Backwards(DDIMScheduler):  # type: ignore[misc]

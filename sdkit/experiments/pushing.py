@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,14 +103,7 @@ def push_attention(
         f"{word} was pushed to ({x:.2f}, {y:.2f})" for word, (_, (x, y)) in goals.items()
     )
     note = f"{told} by sdkit.push_attention; the settings alone make the picture before that."
-    return Result(
-        made.images,
-        made.all_settings,
-        made.latents,
-        made.timings,
-        notes=[*made.notes, note],
-        flagged=[made.flagged],
-    )
+    return made.noted(note)
 
 
 @dataclass(frozen=True)
@@ -119,6 +113,11 @@ class _Pushed:
     tokens: list[int]
     by: tuple[float, float]
     there: Tensor
+
+    @cached_property
+    def goal(self) -> Tensor:
+        """Where it goes, likewise."""
+        return _moved(self.there, self.by)
 
 
 class _Push(Riding):
@@ -162,7 +161,7 @@ class _Push(Riding):
             torch.cat(planes).amax((0, 1)) > 0.5  # half a cell
             for planes in zip(
                 *(
-                    (F.adaptive_max_pool2d(at, size) for at in (w.there, _moved(w.there, w.by)))
+                    (F.adaptive_max_pool2d(at, size) for at in (w.there, w.goal))
                     for w in self.pushed
                 ),
                 strict=True,
@@ -178,7 +177,7 @@ class _Push(Riding):
         """The latents, with the source's objects where they go."""
         for word in self.pushed:
             carried = _moved(self._ride.latents[step], word.by)
-            there = _moved(word.there, word.by).to(latents.device) > 0.5
+            there = word.goal.to(latents.device) > 0.5
             latents = torch.where(there, carried, latents)
         return latents
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from functools import reduce
+from typing import Any, Final, cast
 
 from PIL import Image
 
@@ -36,6 +37,10 @@ class Guides:
         """Return what `Settings` record of them, by field."""
         return {"control": _sum(self.control), "reference": _sum(self.reference)}
 
+    def asked(self) -> dict[str, Any]:
+        """Return the arguments of `sdkit.generate` that hand them over."""
+        return {"control": self.control or None, "reference": self.reference or None}
+
     def or_else(self, others: Guides) -> Guides:
         """Return these, and the others' of a kind that is lacking here."""
         return Guides(self.control or others.control, self.reference or others.reference)
@@ -45,10 +50,16 @@ NO_GUIDES: Final = Guides()
 
 
 def guides_in(
-    control: Picture | Sequence[Picture] | None, reference: Picture | Sequence[Picture] | None
+    control: Picture | Sequence[Picture] | None,
+    reference: Picture | Sequence[Picture] | None,
+    *others: object,
 ) -> Guides:
-    """Return control pictures and references in the form that runs take them in; errors as `sources.as_source`."""
-    return Guides(_taken(control, "control"), _taken(reference, "reference"))
+    """Return control pictures and references in the form that runs take them in; errors as `sources.as_source`.
+
+    What is not given is taken from the first of `others`, such as results, that was led by it.
+    """
+    given = Guides(_taken(control, "control"), _taken(reference, "reference"))
+    return reduce(Guides.or_else, (getattr(o, "guides", NO_GUIDES) for o in others), given)
 
 
 def _taken(given: Picture | Sequence[Picture] | None, name: str) -> tuple[Image.Image, ...]:

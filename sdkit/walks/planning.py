@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
-from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from sdkit.errors import InvalidSettings
 from sdkit.generation import batch_for, complete, warn_about_words
-from sdkit.pictures.guides import NO_GUIDES, Guides
+from sdkit.pictures.guides import NO_GUIDES, Guides, guides_in
 from sdkit.pipelines.beginnings import begins
 from sdkit.pipelines.families import family_of
 from sdkit.result import Result
@@ -59,7 +58,7 @@ def corners_and_sources(
         corners = [s.replace(seed=seed) for s, seed in zip(corners, seeds, strict=True)]
     results = [k for k in items if isinstance(k, Result)]
     source = next((k.source for k in results if k.source is not None), None)
-    return corners, source, reduce(Guides.or_else, [k.guides for k in results], NO_GUIDES)
+    return corners, source, guides_in(None, None, *results)
 
 
 def _settings(keyframe: Any) -> list[Settings]:

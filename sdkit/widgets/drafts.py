@@ -18,11 +18,12 @@ import traitlets
 from sdkit.errors import InvalidSettings
 from sdkit.pictures.card import caption
 from sdkit.pictures.files import replacing, safe_name
+from sdkit.pictures.guides import guides_in
 from sdkit.result import Result
 
 from .explorer import module
 from .prompt import _FIRST, words_of
-from .studio import MEMORY, Asked, Studio, complete, guides_of, limits, thumbnail
+from .studio import MEMORY, Asked, Studio, complete, limits, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -124,7 +125,7 @@ class DraftsBoard(Studio):
         self._sheet: list[_Draft] = []
         self._kept: list[_Draft] = []
         self._trail: list[_Draft] = []
-        self.guides = guides_of(prompt, control, reference)
+        self.guides = guides_in(control, reference, prompt)
         self.settings, self.count, self.amount = complete(pipe, prompt, **changes), count, amount
         if "steps" not in changes and isinstance(prompt, str):
             self.settings = self.settings.replace(steps=max(1, (self.settings.steps or 2) // 2))
@@ -248,7 +249,7 @@ class DraftsBoard(Studio):
                 image=asked.image,
                 progress=False,
                 on_step=on_step,
-                **self.led(),
+                **self.guides.asked(),
             )
             made.append(_Draft(next(self._numbers), result, thumbnail(result.image, _SIDE)))
             job.check()

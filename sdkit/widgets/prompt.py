@@ -20,13 +20,14 @@ from sdkit import pocket
 from sdkit.errors import InvalidSettings
 from sdkit.models.identity import is_pocket
 from sdkit.pictures.card import caption
+from sdkit.pictures.guides import guides_in
 from sdkit.pipelines.run import lock_of
 from sdkit.pipelines.tokens import Word, read_prompt
 from sdkit.settings import Settings
 
 from .explorer import module
 from .page import write
-from .studio import MEMORY, Asked, Studio, complete, guides_of, limits, shown, thumbnail
+from .studio import MEMORY, Asked, Studio, complete, limits, shown, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +134,7 @@ class PromptExplorer(Studio):
         self._entries: list[_Entry] = []
         self._numbers = count(1)
         self._turn = threading.RLock()  # the history is written by the worker and by messages
-        self.guides = guides_of(prompt, control, reference)
+        self.guides = guides_in(control, reference, prompt)
         self.settings = complete(pipe, prompt, **changes)
         super().__init__(pipe, memory, limits=limits(pipe))
         self.make(self.settings)

@@ -19,11 +19,12 @@ from PIL import Image
 from sdkit.errors import BadPicture, InvalidSettings
 from sdkit.models.defaults import defaults
 from sdkit.pictures.card import caption
+from sdkit.pictures.guides import guides_in
 from sdkit.pictures.sources import Picture, as_mask, as_source, sized_like
 
 from .explorer import module
 from .prompt import as_code, words_of
-from .studio import MEMORY, Asked, Studio, complete, guides_of, limits, shown
+from .studio import MEMORY, Asked, Studio, complete, limits, shown
 
 if TYPE_CHECKING:
     from sdkit.result import Result
@@ -96,7 +97,7 @@ class Sketchpad(Studio):
             )
         self.result: Result | None = None
         self.mask: Image.Image | None = None
-        self.guides = guides_of(prompt, control, reference)
+        self.guides = guides_in(control, reference, prompt)
         settings = complete(pipe, prompt, **changes)
         self.settings = settings.replace(
             task="text-to-image",

@@ -18,7 +18,7 @@ from torch import get_num_threads
 from sdkit.generation import notes_only
 from sdkit.models.defaults import defaults
 from sdkit.pictures.card import compressed
-from sdkit.pictures.guides import NO_GUIDES, Guides, guides_in
+from sdkit.pictures.guides import NO_GUIDES
 from sdkit.pictures.metadata import fingerprint
 from sdkit.pictures.sheet import readable, resized
 from sdkit.pipelines.condition import condition
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sdkit.pipelines.run import OnStep
     from sdkit.result import Result
 
-__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "guides_of", "shown", "thumbnail"]
+__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbnail"]
 
 MEMORY: Final = (
     64 * 2**20
@@ -149,15 +149,8 @@ class Studio(Explorer):
             mask=asked.mask,
             progress=False,
             on_step=self._watch(job, asked.first),
-            **self.led(),
+            **self.guides.asked(),
         )
-
-    def led(self) -> dict[str, Any]:
-        """Return the arguments of `sdkit.generate` that hand over what leads the panel's pictures."""
-        return {
-            "control": self.guides.control or None,
-            "reference": self.guides.reference or None,
-        }
 
     def _watch(self, job: Job, settings: Settings, **more: Any) -> OnStep:
         """Return what is called at every step: it stops an outdated run, and shows one that goes on."""
@@ -235,11 +228,6 @@ def complete(pipe: Any, asked: str | Settings | Result, **changes: Any) -> Setti
         else getattr(asked, "settings", None) or Settings(str(asked))
     )
     return defaults(pipe).fill(settings.replace(**changes)).replace(model=None, version=None)
-
-
-def guides_of(asked: Any, control: Any, reference: Any) -> Guides:
-    """Return the pictures that lead a panel: those that it was given, or those of the result that it begins with."""
-    return guides_in(control, reference).or_else(getattr(asked, "guides", NO_GUIDES))
 
 
 def limits(pipe: Any) -> dict[str, Any]:

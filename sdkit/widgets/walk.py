@@ -7,7 +7,6 @@ nearest to the place is shown, so that scrubbing works from the second frame on 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,7 @@ import traitlets
 from sdkit.errors import InvalidSettings
 from sdkit.pictures.card import compressed
 from sdkit.pictures.files import safe_name
-from sdkit.pictures.guides import NO_GUIDES, Guides, guides_in
+from sdkit.pictures.guides import guides_in
 from sdkit.pictures.sheet import resized
 
 from .explorer import module
@@ -117,8 +116,7 @@ class WalkExplorer(Studio, Portable):
         **changes: Any,
     ) -> None:
         _check_keyframes(keyframes)
-        others = (getattr(keyframe, "guides", NO_GUIDES) for keyframe in keyframes)
-        self.guides = reduce(Guides.or_else, others, guides_in(control, reference))
+        self.guides = guides_in(control, reference, *keyframes)
         self.walk: Walk | None = None
         self._films = count(1)
         self._encoded: dict[Any, bytes] = {}
@@ -205,7 +203,7 @@ class WalkExplorer(Studio, Portable):
             on_frame=on_frame,
             batch_size=_BATCH,
             progress=False,
-            **self.led(),
+            **self.guides.asked(),
             **dict(asked.options),
         )
 

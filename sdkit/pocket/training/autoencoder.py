@@ -15,13 +15,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -144,8 +145,17 @@ def encoder_of(preset: Preset, model: AutoencoderKL) -> Callable[[Tensor], Tenso
     """What makes mean latents of pictures `(B, 3, H, W)` in -1..1: a linear encoder as the convolution it amounts to."""
     if not preset.linear:
         return lambda x: model.encode(x).latent_dist.mode()
-    scenes = [scene(preset, 10_000_000 + n) for n in range(256)]
-    return as_convolution(model, to_pixels(pictures(scenes, preset.side)).to(model.device))
+
+    @cache  # a run that goes on may find everything coded already
+    def convolution() -> nn.Conv2d:
+        scenes = [scene(preset, 10_000_000 + n) for n in range(256)]
+        return as_convolution(model, to_pixels(pictures(scenes, preset.side)).to(model.device))
+
+    def code(x: Tensor) -> Tensor:
+        latents: Tensor = convolution()(x)
+        return latents
+
+    return code
 
 
 def latest_autoencoder(preset: Preset, folder: Path, seed: int = 0) -> AutoencoderKL:

@@ -168,7 +168,7 @@ def start_linear(model: AutoencoderKL, images: Tensor, opponent: Tensor) -> None
 
 @torch.no_grad()
 def as_convolution(model: AutoencoderKL, images: Tensor) -> nn.Conv2d:
-    """The linear encoder of `model` as the one convolution that it amounts to, for training: two hundred times faster.
+    """The linear encoder of `model` as the one convolution that it amounts to, for training: several hundred times faster.
 
     Fitted to what the encoder makes of `images` `(B, 3, H, W)` in -1..1, a hundred or more; the mean latents of fresh
     pictures agree to a thousandth of their deviation, which is the little by which the encoder's normalisation moves.
