@@ -38,6 +38,7 @@ from .training.autoencoder import (
     train_autoencoder,
 )
 from .training.checkpoint import load_checkpoint, save_checkpoint
+from .training.convolution import quicken
 from .training.data import batches, masks, pictures, scene, training_scenes
 from .training.grounding import Watcher, WordMarks, grounding_loss
 from .training.muon import optimizers, prepare
@@ -155,6 +156,9 @@ class Diffusion:
         if start is not None:
             self.text.load_state_dict(start.text_encoder.state_dict())
             self.unet.load_state_dict(start.unet.state_dict())
+        if device == "cpu":
+            quicken(self.unet)
+            self.text.set_attn_implementation("eager")  # faster for so few tokens
         self.both = torch.nn.ModuleDict({"text": self.text, "unet": self.unet})
         self.team = Team(self.both, cores)
         self.watchers = [Watcher(copy["unet"], too=device == "cpu") for copy in self.team.copies]

@@ -59,9 +59,8 @@ class Watcher:
                 (attn.to_v, there),
             )
         )
-        probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(
-            -1
-        )  # (B, heads, pixels, tokens)
+        # (B, heads, pixels, tokens)
+        probabilities = ((query * attn.scale) @ key.transpose(-1, -2)).softmax(-1)
         if across and probabilities.shape[2] >= 64:
             self.seen.append(probabilities.mean(1))
         return attn.to_out[0]((probabilities @ value).transpose(1, 2).flatten(2))
