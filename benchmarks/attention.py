@@ -28,7 +28,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from published import SD15, SDXL
 
 import sdkit
-from sdkit.pocket.training.draw import find_font
+from sdkit.pocket.training.draw import find_hands
 from sdkit.pocket.training.presets import PRESETS
 from sdkit.pocket.truth.scenes import overlap, segmentation, true_masks, two_object_scenes
 from sdkit.pocket.world import Scene, caption, objects
@@ -460,7 +460,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     if options.only != "cost":
-        find_font()  # its absence is told now, not after the measurements of cost
+        find_hands(PRESETS["cpu"].hands)
     rows: list[tuple[str, str]] = []
     pocket = sdkit.load()
     pocket.set_progress_bar_config(disable=True)

@@ -17,12 +17,13 @@ from sdkit.pocket import history
 from sdkit.pocket.evaluate import sharpness
 from sdkit.pocket.training import art
 from sdkit.pocket.training.autoencoder import edge_loss, thumbnail
-from sdkit.pocket.training.draw import render
+from sdkit.pocket.training.convolution import quicken
+from sdkit.pocket.training.draw import find_hands, render
 from sdkit.pocket.training.linear import as_convolution, components, start_linear
 from sdkit.pocket.training.presets import PRESETS, build_autoencoder
 from sdkit.pocket.world import HANDS, Item, Scene, caption, held_out, objects, random_scene, words
 
-BIG = PRESETS["pocket2"]
+BIG = PRESETS["cpu"]
 SMALL = replace(
     PRESETS["tiny"],
     name="small",
@@ -81,6 +82,14 @@ def drawings(tmp_path_factory):
     patch.undo()
     for kept in (art.picture, art._vectors, art._bitmaps):
         kept.cache_clear()
+
+
+def test_missing_drawings_are_told_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDKIT_ART", str(tmp_path))
+    monkeypatch.setattr(art.shutil, "which", lambda _: None)
+    find_hands(("noto",))
+    with pytest.raises(FileNotFoundError, match="npm pack @iconify-json/noto"):
+        find_hands(("noto", "cartoon"))
 
 
 def test_every_hand_draws_the_same_thing_its_own_way(drawings):
@@ -194,6 +203,30 @@ def test_edges_and_sharpness_notice_blur():
         1 / 3, rel=0.02
     )  # three steps of a third: 3 · (1/3)²
     assert thumbnail(x).shape == (1, 3, 16, 16)
+
+
+@pytest.mark.parametrize("side", [4, 8, 9])
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_quickened_convolutions_give_the_same_pictures_and_gradients(side, bfloat16):
+    rng = torch.Generator().manual_seed(0)
+    plain = torch.nn.Conv2d(6, 10, 3, padding=1)
+    quick = torch.nn.Sequential(torch.nn.Conv2d(6, 10, 3, padding=1), torch.nn.Conv2d(10, 2, 1))
+    quick[0].load_state_dict(plain.state_dict())
+    names = list(quick.state_dict())
+    quicken(quick)
+    assert list(quick.state_dict()) == names
+    assert type(quick[0]) is not type(plain) is type(quick[1])
+    x, back = (torch.randn(3, c, side, side, generator=rng) for c in (6, 10))
+    found = []
+    for layer in (plain, quick[0]):
+        given = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            y = layer(given)
+        (y.float() * back).sum().backward()
+        found.append((y, given.grad, layer.weight.grad, layer.bias.grad))
+    tolerance = {"atol": 0.1, "rtol": 0.02} if bfloat16 else {"atol": 1e-4, "rtol": 1e-5}
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, **tolerance)
 
 
 # -- history ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ backdrop comes in a few fixed variants and is kept, so that a scene costs little
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -21,7 +21,7 @@ from sdkit.pocket.world import COLOURS, HANDS, Item, Scene
 from . import art
 from .styles import FILTERS, Array
 
-__all__ = ["Rendered", "find_font", "render"]
+__all__ = ["Rendered", "find_font", "find_hands", "render"]
 
 _FONTS = (
     "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf",
@@ -53,6 +53,15 @@ def find_font() -> Path:
 
 
 # -- objects ------------------------------------------------------------------------------------------------------
+
+
+def find_hands(hands: Iterable[str]) -> None:
+    """Make sure that everything these hands draw with is here, or say what is missing before anything was begun."""
+    for hand in hands:
+        if hand == "noto":
+            find_font()
+        else:
+            art.fetch(hand)
 
 
 @cache

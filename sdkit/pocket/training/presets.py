@@ -56,7 +56,7 @@ class Preset:
     bfloat16: bool = (
         False  # also on processors: pays for wide networks and large batches where AVX-512 has it
     )
-    groups: int = 16  # of the UNet's norms; in bfloat16 on processors their time grows with their number
+    groups: int = 16  # of the UNet's norms; their time in bfloat16 on processors grows with them
     history: int = 0  # moments at which to keep text encoder and UNet
     # of Turbo, the student that needs few steps: ways from noise to picture that it is shown, in all and at once
     turbo_steps: int = 4

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 import sdkit
 from sdkit.pocket import card_of, path
-from sdkit.pocket.training.draw import find_font
+from sdkit.pocket.training.draw import find_hands
 from sdkit.pocket.training.judge import train_judge
 from sdkit.pocket.training.presets import PRESETS, Preset
 from sdkit.pocket.world import objects
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     facts = card_of(options.weights)
     if facts is None or facts.get("preset") not in PRESETS:
         parser.error(f"{options.weights} holds no Pocket: its pocket.json is missing or unknown.")
-    find_font()  # its absence is told now, not after minutes
+    find_hands(PRESETS[facts["preset"]].hands)
     pipe: Any = sdkit.load(str(options.weights), device="cpu")
     pipe.set_progress_bar_config(disable=True)
     with warnings.catch_warnings():
