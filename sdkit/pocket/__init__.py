@@ -37,7 +37,7 @@ def path(name: str = "pocket") -> str:
 
 @cache
 def card(name: str = "pocket") -> dict[str, Any]:
-    """Facts about the shipped weights: preset, number of objects, side in pixels, default steps and guidance.
+    """Facts about the shipped weights: preset, objects, side in pixels, who drew them, default steps and guidance.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def vocabulary() -> tuple[str, ...]:
     >>> "castle" in sdkit.pocket.vocabulary(), "photograph" in sdkit.pocket.vocabulary()
     (True, False)
     """
-    return words(objects(card()["objects"]))
+    return words(objects(card()["objects"]), tuple(card()["hands"]))
 
 
 def unknown_words(prompt: str) -> dict[str, tuple[str, ...]]:

@@ -64,7 +64,12 @@ def main(argv: list[str] | None = None) -> None:
         bfloat16=options.bfloat16 or preset.bfloat16,
         seed=options.seed,
     )
-    facts = {"preset": preset.name, "objects": preset.objects, "side": preset.side}
+    facts = {
+        "preset": preset.name,
+        "objects": preset.objects,
+        "side": preset.side,
+        "hands": preset.hands,
+    }
     defaults = {"steps": steps, "guidance_scale": preset.guidance_scale}
     write_unet(unet.cpu(), teacher.unet.cpu(), facts | defaults, folder / "weights-turbo")
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import load_checkpoint, save_checkpoint
+from .convolution import quicken
 from .data import scene
 from .muon import optimizers, prepare
 from .presets import Preset
@@ -72,6 +73,8 @@ class Imitation:
         self.teacher, self.steps, self.device, self.bfloat16 = teacher, steps, device, bfloat16
         self.path = folder / f"turbo-{steps}.pt"
         self.unet = student_of(teacher.unet).to(device, memory_format=torch.channels_last)
+        if device == "cpu":
+            quicken(self.unet)
         self.opts = self._optimizers(preset.turbo_lr)
         # fewer steps are learned from where more of them left off
         load_checkpoint(folder / f"turbo-{2 * steps}.pt", {"unet": self.unet})

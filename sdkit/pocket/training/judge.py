@@ -168,7 +168,9 @@ def train_judge(
             )  # generated pictures are a little softer and noisier than rendered ones
             if seen // batch % 2:
                 x = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1) * 0.5 + x * 0.5
-            cells, answers, _ = model(x)
+            with torch.autocast(device, torch.bfloat16, enabled=preset.bfloat16):
+                cells, answers, _ = model(x)
+            cells, answers = cells.float(), answers.float()
             a, b = cells.split([len(kinds) + 1, len(_COLOURS)], 1)
             style, background, number = answers.split(
                 [len(model.styles), len(BACKGROUNDS), len(_NUMBERS)], 1
