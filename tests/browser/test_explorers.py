@@ -293,6 +293,46 @@ def test_attention_explorer_needs_no_kernel(notebook, browser, tmp_path):
     exported.context.close()
 
 
+def test_a_words_light_is_pushed_by_hand(notebook):
+    book = notebook(
+        SETUP,
+        "r = sdkit.generate(pipe, 'a red car on a beach', steps=3, seed=1, attention=True, progress=False)\n"
+        "x = AttentionExplorer(r, pipe); x",
+        "import json; x.worker.join(60)\n"
+        "print(json.dumps([x.result is not r, list(x.result.notes), x.moved.get('places'), x.worker.traceback]))",
+    )
+    book.run_cell(0)
+    book.run_cell(1)
+    page = book.page
+    page.locator(".sd-bar").nth(2).click()
+    assert "drag the light of" in page.locator(".sd-status").first.text_content()
+    first = source(page, ".sd-look img")
+    box = page.locator(".sd-look").bounding_box()
+    at = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+    page.mouse.move(*at)
+    page.mouse.down()
+    for n in range(1, 6):
+        page.mouse.move(at[0] - 0.04 * n * box["width"], at[1])
+    page.mouse.up()
+    changed(page, first, ".sd-look img")
+    moved, notes, places, trouble = ask(book, 2)
+    assert (moved, trouble) == (True, "")
+    assert [word for word, _ in places] == [2]
+    assert any("car" in note for note in notes)
+
+    # from there by the keyboard, and back to the picture that was given
+    second = source(page, ".sd-look img")
+    page.locator(".sd-look").focus()
+    page.keyboard.press("ArrowRight")
+    changed(page, second, ".sd-look img")
+    assert ask(book, 2)[2][0][1][0] > places[0][1][0]
+    third = source(page, ".sd-look img")
+    page.get_by_role("button", name="Put back").click()
+    changed(page, third, ".sd-look img")
+    assert ask(book, 2)[0] is False
+    assert book.problems == []
+
+
 def look_at_words(page):
     """Hover, lock two, move the step slider, click the picture; each changes what is seen, at once."""
     heat = "(() => { const c = document.querySelector('.sd-heat'); return c.hidden ? '' : c.toDataURL(); })()"

@@ -56,7 +56,6 @@ class Preset:
     bfloat16: bool = (
         False  # also on processors: pays for wide networks and large batches where AVX-512 has it
     )
-    groups: int = 16  # of the UNet's norms; their time in bfloat16 on processors grows with them
     history: int = 0  # moments at which to keep text encoder and UNet
     # of Turbo, the student that needs few steps: ways from noise to picture that it is shown, in all and at once
     turbo_steps: int = 4
@@ -78,8 +77,8 @@ PRESETS = {
         64,
         128,
         (16, 32, 64, 64),
-        (96, 192, 256),
-        (160, 3),
+        (64, 128, 224),
+        (128, 3),
         32_000,
         150_000,
         12,
@@ -94,7 +93,6 @@ PRESETS = {
         linear=True,
         edges=0.15,
         bfloat16=True,
-        groups=4,
         history=12,
     ),
     # every object, and longer, on a card
@@ -119,7 +117,6 @@ PRESETS = {
         linear=True,
         edges=0.15,
         bfloat16=True,
-        groups=4,
         history=12,
     ),
     # the same script end to end in a minute, for the tests
@@ -198,7 +195,7 @@ def build_unet(preset: Preset) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=preset.text[0],
         attention_head_dim=4,  # in this class the number of heads
-        norm_num_groups=preset.groups,
+        norm_num_groups=16 if preset.unet[0] % 16 == 0 else 8,
     )
 
 
