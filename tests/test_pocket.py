@@ -322,6 +322,36 @@ def test_the_tokenizer_is_the_same_in_every_process():
 
 
 @pytest.mark.training
+def test_larger_latents_and_more_words_begin_with_what_was_known(trained, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    from sdkit.pocket.train import Diffusion
+    from sdkit.pocket.training.presets import PRESETS
+    from sdkit.pocket.training.tokenizer import build_tokenizer
+
+    start = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    preset = replace(PRESETS["tiny"], latents=6, objects=9)
+    tokenizer = build_tokenizer(preset)
+    old, new = start.tokenizer.get_vocab(), tokenizer.get_vocab()
+    assert len(new) > len(old)
+    assert any(old[word] != new[word] for word in old if word in new), "no word has moved"
+    run = Diffusion(preset, len(tokenizer), tmp_path, "cpu", start, tokens=tokenizer)
+
+    words = "a cat on a purple background"
+    before, after = (
+        t(words, padding="max_length", return_tensors="pt").input_ids
+        for t in (start.tokenizer, tokenizer)
+    )
+    x, t = torch.randn(1, 6, 16, 16), torch.tensor([500])
+    with torch.no_grad():
+        knew, knows = start.text_encoder(before)[0], run.text.eval()(after)[0]
+        torch.testing.assert_close(knows, knew)
+        answer = run.unet.eval()(x, t, knows).sample
+        torch.testing.assert_close(answer[:, :4], start.unet(x[:, :4], t, knew).sample)
+    assert not answer[:, 4:].any()
+
+
+@pytest.mark.training
 def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained, tmp_path):
     """The words' numbers must be those of the weights, and the average must begin at them."""
     from diffusers import StableDiffusionPipeline
