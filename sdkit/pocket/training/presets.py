@@ -5,7 +5,7 @@ One frozen dataclass holds every number that training depends on, with the reaso
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -56,12 +56,21 @@ class Preset:
     bfloat16: bool = (
         False  # also on processors: pays for wide networks and large batches where AVX-512 has it
     )
+    larger: tuple[int, ...] = ()  # channels of an autoencoder for twice the pixels, if it has one
+    larger_samples: int = 0
     history: int = 0  # moments at which to keep text encoder and UNet
     # of Turbo, the student that needs few steps: ways from noise to picture that it is shown, in all and at once
     turbo_steps: int = 4
     turbo_samples: int = 2_400
     turbo_batch: int = 4
     turbo_lr: float = 6e-4  # less than its teacher's: it begins where that ended
+
+    @property
+    def enlarged(self) -> Preset:
+        """The preset as it is measured and shown: with pictures twice as large where it has an autoencoder for them."""
+        if not self.larger:
+            return self
+        return replace(self, side=2 * self.side, autoencoder=self.larger, larger=())
 
     @property
     def tokens(self) -> int:
@@ -71,22 +80,40 @@ class Preset:
 
 _HANDS = ("fluent 3d", "flat icon", "cartoon")
 PRESETS = {
-    # two processor cores, an hour and a half
     "cpu": Preset(
         "cpu",
         64,
-        128,
-        (16, 32, 64, 64),
+        64,
+        (16, 32, 64),
         (64, 128, 224),
         (128, 3),
-        32_000,
-        150_000,
-        12,
+        24_000,
+        220_000,
+        16,
+        8_192,
+        4,
+        8,
+        2e-3,
+        1.2e-3,
+        larger=(16, 32, 64, 128),
+        larger_samples=40_000,
+    ),
+    # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
+    "pocket2": Preset(
+        "pocket2",
+        128,
+        128,
+        (16, 32, 64, 64),
+        (96, 192, 256),
+        (160, 3),
+        60_000,
+        800_000,
+        32,
         8_192,
         16,
         32,
         1e-3,
-        1.2e-3,
+        1e-3,
         latents=24,
         hands=_HANDS,
         loose=True,
@@ -95,7 +122,6 @@ PRESETS = {
         bfloat16=True,
         history=12,
     ),
-    # every object, and longer, on a card
     "gpu": Preset(
         "gpu",
         223,
@@ -135,6 +161,8 @@ PRESETS = {
         16,
         2e-3,
         2e-3,
+        larger=(8, 8, 16),
+        larger_samples=48,
         turbo_samples=24,
     ),
 }
