@@ -95,7 +95,7 @@ PRESETS = {
         8,
         2e-3,
         1.2e-3,
-        larger=(16, 32, 64, 128),
+        larger=(16, 24, 48, 128),
         larger_samples=40_000,
     ),
     # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
