@@ -322,6 +322,65 @@ def test_the_tokenizer_is_the_same_in_every_process():
 
 
 @pytest.mark.training
+def test_larger_pictures_keep_latents_words_and_unet(trained, tmp_path, capsys):
+    from diffusers import StableDiffusionPipeline
+
+    from sdkit.pocket import enlarge
+    from sdkit.pocket.training.presets import PRESETS
+
+    run = ["--preset", "tiny", "--folder", str(tmp_path), "--weights", str(trained / "weights")]
+    enlarge.main([*run, "--part", "decoder"])
+    decoder = (tmp_path / "tiny" / "larger-decoder.pt").read_bytes()
+    assert not (tmp_path / "tiny" / "weights-larger").exists()
+    enlarge.main(run)
+    assert (tmp_path / "tiny" / "larger-decoder.pt").read_bytes() == decoder, "what was done stands"
+    small = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    large = StableDiffusionPipeline.from_pretrained(tmp_path / "tiny" / "weights-larger")
+    for part in ("unet", "text_encoder"):
+        for one, other in zip(
+            getattr(small, part).parameters(), getattr(large, part).parameters(), strict=True
+        ):
+            assert torch.equal(one, other)
+    assert large.vae.config.scaling_factor == small.vae.config.scaling_factor
+    side = PRESETS["tiny"].enlarged.side
+    picture = large("a cat", num_inference_steps=1).images[0]
+    assert picture.size == (side, side) == (64, 64)
+    assert large.vae.encode(torch.zeros(1, 3, side, side)).latent_dist.mode().shape[1:] == (
+        4,
+        16,
+        16,
+    )
+    assert sdkit.pocket.card_of(tmp_path / "tiny" / "weights-larger")["side"] == side
+
+    with pytest.raises(SystemExit):
+        enlarge.main([*run[:-1], str(tmp_path / "tiny" / "weights-larger")])
+    assert "makes pictures of 64 pixels, not of 32" in capsys.readouterr().err
+
+
+@pytest.mark.training
+def test_a_larger_decoder_learns(trained, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    from sdkit.pocket import enlarge
+    from sdkit.pocket.training.presets import PRESETS
+
+    pipe = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    preset = PRESETS["tiny"]
+
+    latents, pictures = enlarge._fresh(preset, pipe)
+
+    def after(count, name):
+        model = enlarge.train_larger("decoder", preset, pipe, tmp_path / name, total=count)
+        with torch.no_grad():
+            return model, (model.decode(latents).sample - pictures).square().mean().item()
+
+    (early, begun), (again, _), (_, learned) = after(16, "a"), after(16, "b"), after(320, "c")
+    assert learned < 0.9 * begun
+    for one, other in zip(early.decoder.parameters(), again.decoder.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.training
 def test_larger_latents_and_more_words_begin_with_what_was_known(trained, tmp_path):
     from diffusers import StableDiffusionPipeline
 

@@ -23,7 +23,7 @@ from sdkit.pocket.training.linear import as_convolution, components, start_linea
 from sdkit.pocket.training.presets import PRESETS, build_autoencoder
 from sdkit.pocket.world import HANDS, Item, Scene, caption, held_out, objects, random_scene, words
 
-BIG = PRESETS["cpu"]
+BIG = PRESETS["pocket2"]
 SMALL = replace(
     PRESETS["tiny"],
     name="small",

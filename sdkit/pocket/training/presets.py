@@ -96,7 +96,7 @@ PRESETS = {
         2e-3,
         1.2e-3,
         larger=(16, 24, 48, 128),
-        larger_samples=40_000,
+        larger_samples=32_000,
     ),
     # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
     "pocket2": Preset(
