@@ -351,6 +351,8 @@ def test_larger_pictures_keep_latents_words_and_unet(trained, tmp_path, capsys):
         16,
     )
     assert sdkit.pocket.card_of(tmp_path / "tiny" / "weights-larger")["side"] == side
+    for file in (tmp_path / "tiny" / "weights-larger").rglob("*.json"):
+        assert str(trained) not in file.read_text(), "where it was loaded from is nobody's business"
 
     with pytest.raises(SystemExit):
         enlarge.main([*run[:-1], str(tmp_path / "tiny" / "weights-larger")])

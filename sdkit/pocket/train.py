@@ -392,7 +392,8 @@ def export(pipe: StableDiffusionPipeline, preset: Preset, folder: Path) -> None:
     config.write_text(
         json.dumps(json.loads(config.read_text()) | {"dtype": "float32"}, indent=2) + "\n"
     )
-    for config in folder.glob("*/config.json"):  # where a part was loaded from is nobody's business
+    # where a part was loaded from is nobody's business
+    for config in (folder / "model_index.json", *folder.glob("*/config.json")):
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
         config.write_text(json.dumps(kept, indent=2) + "\n")
     facts = {
