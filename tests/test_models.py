@@ -33,7 +33,7 @@ def test_pocket_is_a_plain_pipeline(pocket):
     assert pocket.dtype == torch.float32
     assert model_name(pocket) == "pocket"
     own = defaults(pocket)
-    assert (own.width, own.height, own.scheduler) == (64, 64, "ddim")
+    assert (own.width, own.height, own.scheduler) == (128, 128, "ddim")
 
 
 def test_plain_diffusers_opens_pocket():
