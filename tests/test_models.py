@@ -33,7 +33,7 @@ def test_pocket_is_a_plain_pipeline(pocket):
     assert pocket.dtype == torch.float32
     assert model_name(pocket) == "pocket"
     own = defaults(pocket)
-    assert (own.width, own.height, own.scheduler) == (128, 128, "ddim")
+    assert (own.width, own.height, own.scheduler) == (64, 64, "ddim")
 
 
 def test_plain_diffusers_opens_pocket():
@@ -44,7 +44,7 @@ def test_plain_diffusers_opens_pocket():
     assert {
         p.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()
     } == {torch.float32}
-    assert pipe("a cat", num_inference_steps=2).images[0].size == (128, 128)
+    assert pipe("a cat", num_inference_steps=2).images[0].size == (64, 64)
 
 
 def test_a_folder_of_ones_own(tiny, tmp_path):

@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
     facts = {
         "preset": preset.name,
         "objects": preset.objects,
-        "side": preset.enlarged.side,
+        "side": preset.side,
         "hands": preset.hands,
     }
     defaults = {"steps": steps, "guidance_scale": preset.guidance_scale}

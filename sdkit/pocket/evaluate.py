@@ -290,12 +290,9 @@ def main(argv: list[str] | None = None) -> None:
     from diffusers import StableDiffusionPipeline
 
     preset = PRESETS[options.preset]
-    folder = options.folder / preset.name
-    judge = train_judge(preset.enlarged, folder, samples=options.judge_samples)
+    judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
     pipe = StableDiffusionPipeline.from_pretrained(options.weights, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    if pipe.vae.config.sample_size != preset.side:
-        preset = preset.enlarged
     own = preset.steps
     if options.turbo:
         pipe.unet, own = open_unet(pipe.unet, options.turbo), preset.turbo_steps

@@ -14,7 +14,7 @@ import os
 import platform
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -147,7 +147,6 @@ class Diffusion:
         device: str,
         start: StableDiffusionPipeline | None = None,
         cores: int = 1,
-        tokens: CLIPTokenizer | None = None,
     ) -> None:
         self.preset, self.folder, self.device = preset, folder, device
         self.text = build_text_encoder(preset, vocabulary).to(device)
@@ -155,8 +154,8 @@ class Diffusion:
             device, memory_format=torch.channels_last
         )  # a fifth faster on two cores
         if start is not None:
-            take_over(self.unet, start.unet.state_dict())
-            take_over(self.text, known_words(start, tokens or start.tokenizer, self.text))
+            self.text.load_state_dict(start.text_encoder.state_dict())
+            self.unet.load_state_dict(start.unet.state_dict())
         if device == "cpu":
             quicken(self.unet)
             self.text.set_attn_implementation("eager")  # faster for so few tokens
@@ -258,15 +257,15 @@ def train_diffusion(
 
     Every batch is divided among `cores` threads; what is learned does not depend on their number but for rounding.
 
-    A new run begins from random weights, or from those of `start`, a pipeline whose networks are as wide; where it shares
-    the autoencoder too, the shards that teach single objects are skipped.
+    A new run begins from random weights, or from those of `start`, a pipeline of the same preset; then it skips the
+    shards that teach single objects.
     """
     total = total or preset.samples
     torch.manual_seed(seed)
-    run = Diffusion(preset, len(tokenizer), folder, device, start, cores, tokenizer)
+    run = Diffusion(preset, len(tokenizer), folder, device, start, cores)
     mark, code = WordMarks(tokenizer), encoder_of(preset, vae)
     kept = moments(total, preset.history) if preset.history else ()
-    skipped = preset.shards // 2 if start is not None and _same_latents(start, preset) else 0
+    skipped = preset.shards // 2 if start is not None else 0
     saved = sampled = time.monotonic()
     bar = tqdm(
         total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10
@@ -302,7 +301,7 @@ def train_diffusion(
             run.save()
         if time.monotonic() - sampled > _SHOW:
             sampled = time.monotonic()
-            if preset.linear and not skipped:  # its decoder may be learning beside
+            if preset.linear and start is None:  # its decoder may be learning beside
                 load_checkpoint(folder / "autoencoder.pt", {"model": vae})
             with run.averaged():
                 _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
@@ -311,36 +310,8 @@ def train_diffusion(
     bar.close()
     run.ema.copy_to(run.both.parameters())
     run.unet.set_attn_processor(AttnProcessor2_0())
+    run.text.set_attn_implementation("sdpa")
     return run.text.eval(), run.unet.eval()
-
-
-def take_over(model: torch.nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Begin with `weights` as far as they reach: where latents have more channels now, the others begin at zero."""
-    own = model.state_dict()
-    for name, old in weights.items():
-        if own[name].shape != old.shape:
-            own[name].zero_()
-        own[name][tuple(slice(n) for n in old.shape)] = old
-    model.load_state_dict(own)
-
-
-def known_words(
-    start: StableDiffusionPipeline, tokenizer: CLIPTokenizer, text: CLIPTextModel
-) -> dict[str, Tensor]:
-    """The weights of a text encoder in the order of another tokenizer; what it has no word for is taken from `text`."""
-    weights = start.text_encoder.state_dict()
-    name = next(n for n in weights if n.endswith("token_embedding.weight"))
-    rows, known = text.state_dict()[name].clone(), start.tokenizer.get_vocab()
-    for word, place in tokenizer.get_vocab().items():
-        if word in known:
-            rows[place] = weights[name][known[word]]
-    return {**weights, name: rows}
-
-
-def _same_latents(start: StableDiffusionPipeline, preset: Preset) -> bool:
-    """Whether a pipeline's autoencoder is one of this preset."""
-    config = start.vae.config
-    return (config.sample_size, config.latent_channels) == (preset.side, preset.latents)
 
 
 def assemble(
@@ -377,8 +348,7 @@ def _tokenizer(
 ) -> CLIPTokenizer:
     """The tokenizer of a run: kept in its folder, because weights mean nothing with any other."""
     if not folder.exists():
-        same = start is not None and _same_latents(start, preset)
-        (start.tokenizer if same else build_tokenizer(preset)).save_pretrained(folder)
+        (start.tokenizer if start is not None else build_tokenizer(preset)).save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -457,7 +427,7 @@ def main(argv: list[str] | None = None) -> None:
             f"--stage diffusion was asked for with --preset {preset.name}, whose latents do not exist before its "
             f"autoencoder is trained: leave --stage out."
         )
-    if start is not None and _same_latents(start, preset):
+    if start is not None:
         vae = start.vae.to(options.device).requires_grad_(False)
     elif options.stage == "diffusion":
         vae = latest_autoencoder(preset, folder, options.seed).to(options.device)

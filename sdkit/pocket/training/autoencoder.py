@@ -35,7 +35,6 @@ __all__ = [
     "begin_autoencoder",
     "encoder_of",
     "latest_autoencoder",
-    "likeness",
     "psnr",
     "thumbnail",
     "to_pixels",
@@ -73,7 +72,7 @@ def edge_loss(y: Tensor, x: Tensor) -> Tensor:
     return total / 4
 
 
-def likeness(y: Tensor, x: Tensor, edges: float) -> Tensor:
+def _likeness(y: Tensor, x: Tensor, edges: float) -> Tensor:
     """How far pictures `y` are from `x`, both `(B, 3, H, W)` in -1..1; `edges` weighs `edge_loss`."""
     loss = F.mse_loss(y, x) + 0.1 * F.l1_loss(y, x)
     return loss + edges * edge_loss(y, x) if edges else loss
@@ -87,7 +86,7 @@ def autoencoder_loss(
     y = model.decode(posterior.sample(generator)).sample.float()
     kl = posterior.kl().float().mean() / posterior.mean[0].numel()
     meaning = F.mse_loss(posterior.mean[:, :3].float(), thumbnail(x))
-    return likeness(y, x, edges) + _KL * kl + _THUMBNAIL * meaning
+    return _likeness(y, x, edges) + _KL * kl + _THUMBNAIL * meaning
 
 
 def decoder_loss(
@@ -106,7 +105,7 @@ def decoder_loss(
         latents = encoder(x)
         noise = torch.randn(latents.shape, generator=generator, device=x.device)
         latents = latents + NOISE * noise
-    return likeness(model.decode(latents).sample.float(), x, edges)
+    return _likeness(model.decode(latents).sample.float(), x, edges)
 
 
 @torch.no_grad()

@@ -48,13 +48,6 @@ class _Small(torch.autograd.Function):
         return back, turned, rows.sum(0)
 
 
-class _Norm(nn.GroupNorm):
-    def forward(self, x: Tensor) -> Tensor:
-        """`nn.GroupNorm` by way of channels first: channels last and many groups take ten times as long in bfloat16."""
-        y = super().forward(x.contiguous())
-        return y.contiguous(memory_format=torch.channels_last) if y.ndim == 4 else y
-
-
 class _Convolution(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """`nn.Conv2d`, with `_Small`'s gradient where the picture is small."""
@@ -73,5 +66,3 @@ def quicken(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.Conv2d and all(getattr(module, k) == v for k, v in _PLAIN.items()):
             module.__class__ = _Convolution
-        elif type(module) is nn.GroupNorm:
-            module.__class__ = _Norm

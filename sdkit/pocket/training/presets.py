@@ -5,7 +5,7 @@ One frozen dataclass holds every number that training depends on, with the reaso
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -56,21 +56,13 @@ class Preset:
     bfloat16: bool = (
         False  # also on processors: pays for wide networks and large batches where AVX-512 has it
     )
-    larger: tuple[int, ...] = ()  # channels of an autoencoder for twice the pixels, if it has one
-    larger_samples: int = 0
+    groups: int = 16  # of the UNet's norms; their time in bfloat16 on processors grows with them
     history: int = 0  # moments at which to keep text encoder and UNet
     # of Turbo, the student that needs few steps: ways from noise to picture that it is shown, in all and at once
     turbo_steps: int = 4
     turbo_samples: int = 2_400
     turbo_batch: int = 4
     turbo_lr: float = 6e-4  # less than its teacher's: it begins where that ended
-
-    @property
-    def enlarged(self) -> Preset:
-        """The preset as it is measured and shown: with pictures twice as large where it has an autoencoder for them."""
-        if not self.larger:
-            return self
-        return replace(self, side=2 * self.side, autoencoder=self.larger, larger=())
 
     @property
     def tokens(self) -> int:
@@ -95,8 +87,6 @@ PRESETS = {
         8,
         2e-3,
         1.2e-3,
-        larger=(16, 24, 48, 128),
-        larger_samples=32_000,
     ),
     # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
     "pocket2": Preset(
@@ -120,6 +110,7 @@ PRESETS = {
         linear=True,
         edges=0.15,
         bfloat16=True,
+        groups=4,
         history=12,
     ),
     "gpu": Preset(
@@ -143,6 +134,7 @@ PRESETS = {
         linear=True,
         edges=0.15,
         bfloat16=True,
+        groups=4,
         history=12,
     ),
     # the same script end to end in a minute, for the tests
@@ -161,8 +153,6 @@ PRESETS = {
         16,
         2e-3,
         2e-3,
-        larger=(8, 8, 16),
-        larger_samples=48,
         turbo_samples=24,
     ),
 }
@@ -223,7 +213,7 @@ def build_unet(preset: Preset) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=preset.text[0],
         attention_head_dim=4,  # in this class the number of heads
-        norm_num_groups=16 if preset.unet[0] % 16 == 0 else 8,
+        norm_num_groups=preset.groups,
     )
 
 

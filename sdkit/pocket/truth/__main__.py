@@ -126,9 +126,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.walks > 0:
         preset = PRESETS[facts["preset"]]
         with torch.enable_grad():
-            judge = train_judge(
-                preset.enlarged, options.folder / preset.name, samples=options.judge_samples
-            )
+            judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
         run = {"steps": options.steps, "guidance_scale": preset.guidance_scale}
         paths = walks(pipe, judge, ends(preset, options.walks), **run)
         print("\n" + table(paths))
