@@ -327,7 +327,7 @@ def test_a_words_light_is_pushed_by_hand(notebook):
     changed(page, second, ".sd-look img")
     assert ask(book, 2)[2][0][1][0] > places[0][1][0]
     third = source(page, ".sd-look img")
-    page.get_by_role("button", name="Put back").click()
+    page.get_by_role("button", name="all light where it was, and the first picture").click()
     changed(page, third, ".sd-look img")
     assert ask(book, 2)[0] is False
     assert book.problems == []
