@@ -64,14 +64,8 @@ def main(argv: list[str] | None = None) -> None:
         bfloat16=options.bfloat16 or preset.bfloat16,
         seed=options.seed,
     )
-    facts = {
-        "preset": preset.name,
-        "objects": preset.objects,
-        "side": preset.side,
-        "hands": preset.hands,
-    }
     defaults = {"steps": steps, "guidance_scale": preset.guidance_scale}
-    write_unet(unet.cpu(), teacher.unet.cpu(), facts | defaults, folder / "weights-turbo")
+    write_unet(unet.cpu(), teacher.unet.cpu(), preset.facts | defaults, folder / "weights-turbo")
 
 
 if __name__ == "__main__":

@@ -366,14 +366,8 @@ def export(pipe: StableDiffusionPipeline, preset: Preset, folder: Path) -> None:
     for config in (folder / "model_index.json", *folder.glob("*/config.json")):
         kept = {k: v for k, v in json.loads(config.read_text()).items() if k != "_name_or_path"}
         config.write_text(json.dumps(kept, indent=2) + "\n")
-    facts = {
-        "preset": preset.name,
-        "objects": preset.objects,
-        "side": preset.side,
-        "hands": preset.hands,
-    }
     defaults = {"steps": preset.steps, "guidance_scale": preset.guidance_scale}
-    (folder / "pocket.json").write_text(json.dumps(facts | defaults, indent=2) + "\n")
+    (folder / "pocket.json").write_text(json.dumps(preset.facts | defaults, indent=2) + "\n")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -52,9 +52,6 @@ def find_font() -> Path:
     )
 
 
-# -- objects ------------------------------------------------------------------------------------------------------
-
-
 def find_hands(hands: Iterable[str]) -> None:
     """Make sure that everything these hands draw with is here, or say what is missing before anything was begun."""
     for hand in hands:
@@ -62,6 +59,9 @@ def find_hands(hands: Iterable[str]) -> None:
             find_font()
         else:
             art.fetch(hand)
+
+
+# -- objects ------------------------------------------------------------------------------------------------------
 
 
 @cache

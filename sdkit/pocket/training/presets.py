@@ -6,6 +6,7 @@ One frozen dataclass holds every number that training depends on, with the reaso
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -63,6 +64,12 @@ class Preset:
     turbo_samples: int = 2_400
     turbo_batch: int = 4
     turbo_lr: float = 6e-4  # less than its teacher's: it begins where that ended
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the card of every model of this preset says."""
+        kept = ("objects", "side", "hands")
+        return {"preset": self.name} | {name: getattr(self, name) for name in kept}
 
     @property
     def tokens(self) -> int:
