@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -358,35 +360,46 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
     )
 
 
-@pytest.mark.parametrize("cores", [2, 3])
-def test_cores_that_share_a_batch_make_the_step_of_one(tmp_path, cores):
-    """Three cores have parts of unlike size, and words are marked in one part only."""
-    from sdkit.pocket.train import Diffusion
-    from sdkit.pocket.training.presets import PRESETS
+def _meets(folder, team):
+    weights = [torch.full((2, 3), float(team.number)), torch.arange(4.0) * team.number]
+    # as the networks' own weights lie
+    weights.append(
+        torch.full((2, 3, 2, 2), 1.0 + team.number).to(memory_format=torch.channels_last)
+    )
+    team.meet(weights)
+    torch.save(weights, folder / f"{team.number}.pt")
 
-    generator = torch.Generator().manual_seed(1)
-    ids = torch.randint(0, 90, (16, 32), generator=generator)
-    latents = torch.randn(16, 4, 16, 16, generator=generator)
-    marks, masks = torch.zeros(16, 2, 32), torch.rand(16, 2, 16, 16, generator=generator)
-    marks[2, 0, 5] = 1
 
-    def learn(cores: int) -> list[torch.Tensor]:
-        torch.manual_seed(0)
-        run = Diffusion(PRESETS["tiny"], 100, tmp_path / str(cores), "cpu", cores=cores)
-        before = [p.detach().clone() for p in run.both.parameters()]
-        run.step(ids, latents, marks, masks, 1e-3, torch.Generator().manual_seed(0))
-        assert all(
-            not torch.equal(a, b) for a, b in zip(before, run.both.parameters(), strict=True)
-        )
-        # gradients: the optimizers' first step makes much of the rounding in small ones
-        return [p.grad for p in run.both.parameters()] + [torch.tensor([run.loss, run.pull])]
+def test_a_team_meets_at_the_mean_of_its_weights(tmp_path):
+    from sdkit.pocket.training.team import together
 
-    threads = torch.get_num_threads()
-    try:
-        for one, many in zip(learn(1), learn(cores), strict=True):
-            torch.testing.assert_close(many, one, atol=1e-6, rtol=1e-4)
-    finally:
-        torch.set_num_threads(threads)
+    together(partial(_meets, tmp_path), 3)
+    for number in range(3):
+        plain, ramp, image = torch.load(tmp_path / f"{number}.pt")
+        torch.testing.assert_close(plain, torch.ones(2, 3))
+        torch.testing.assert_close(ramp, torch.arange(4.0))
+        torch.testing.assert_close(image, torch.full((2, 3, 2, 2), 2.0))
+
+
+@pytest.mark.training
+def test_two_processes_learn_from_shards_of_their_own(tmp_path, trained):
+    """What one core learned alone is not what two end with, and the second's shard was cached by it."""
+    from sdkit.pocket.train import main
+
+    (tmp_path / "tiny").mkdir()
+    shutil.copytree(trained / "tokenizer", tmp_path / "tiny" / "tokenizer")
+    shutil.copy(trained / "autoencoder.pt", tmp_path / "tiny")
+    # one round of both, and no second epoch
+    main(["--preset", "tiny", "--folder", str(tmp_path), "--samples", "32", "--cores", "2"])
+    two = torch.load(tmp_path / "tiny" / "diffusion.pt")
+    assert two["seen"] == 32
+    assert {f.stem for f in (tmp_path / "tiny" / "latents").iterdir()} == {"000", "001"}
+    (tmp_path / "tiny" / "diffusion.pt").unlink()
+    main(["--preset", "tiny", "--folder", str(tmp_path), "--samples", "16"])
+    one = torch.load(tmp_path / "tiny" / "diffusion.pt")
+    assert one["seen"] == 16
+    name = "unet.conv_in.weight"
+    assert not torch.equal(one["modules"]["both"][name], two["modules"]["both"][name])
 
 
 # -- grounding -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -43,7 +44,7 @@ from .training.data import batches, masks, pictures, scene, training_scenes
 from .training.grounding import Watcher, WordMarks, grounding_loss
 from .training.muon import optimizers, prepare
 from .training.presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
-from .training.team import Team
+from .training.team import ALONE, Team, together
 from .training.tokenizer import build_tokenizer
 from .training.wording import wording
 from .world import Scene
@@ -51,6 +52,7 @@ from .world import Scene
 __all__ = ["export", "main", "train_diffusion"]
 
 _GAMMA = 5.0  # of min-SNR
+_MEET = 8  # steps of every core between two meetings
 _GROUNDING = 0.05  # weight of the grounding loss beside that of the velocity
 _SAVE, _SHOW = 240, 900  # seconds between checkpoints, and between sheets of samples
 _SAMPLES = (
@@ -146,9 +148,9 @@ class Diffusion:
         folder: Path,
         device: str,
         start: StableDiffusionPipeline | None = None,
-        cores: int = 1,
+        team: Team = ALONE,
     ) -> None:
-        self.preset, self.folder, self.device = preset, folder, device
+        self.preset, self.folder, self.device, self.team = preset, folder, device, team
         self.text = build_text_encoder(preset, vocabulary).to(device)
         self.unet = build_unet(preset).to(
             device, memory_format=torch.channels_last
@@ -160,9 +162,8 @@ class Diffusion:
             quicken(self.unet)
             self.text.set_attn_implementation("eager")  # faster for so few tokens
         self.both = torch.nn.ModuleDict({"text": self.text, "unet": self.unet})
-        self.team = Team(self.both, cores)
-        self.watchers = [Watcher(copy["unet"], too=device == "cpu") for copy in self.team.copies]
-        self.opts = optimizers(self.text, self.unet, lr=preset.lr, over=self.team.map)
+        self.watcher = Watcher(self.unet, too=device == "cpu")
+        self.opts = optimizers(self.text, self.unet, lr=preset.lr)
         self.ema = EMAModel(
             self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True
         )
@@ -184,36 +185,30 @@ class Diffusion:
         """Learn from one batch: token ids `(B, 32)`, latents `(B, C, 16, 16)`, and which token stands for which mask."""
         prepare(self.opts, rate)
         t, noise = draw_noise(latents, self.scheduler, generator)
-        batch, words = len(latents), float(marks.sum())
-
-        def learn(copy: torch.nn.ModuleDict, worker: int, share: slice) -> tuple[float, float]:
-            ids_, x, t_, noise_, marks_, masks_ = (
-                part[share].to(self.device) for part in (ids, latents, t, noise, marks, masks)
-            )
-            watcher = self.watchers[worker]
-            watcher.clear()
-            with torch.autocast(
-                self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"
-            ):
-                hidden = copy["text"](ids_).last_hidden_state
-                errors = velocity_errors(copy["unet"], hidden, x, t_, noise_, self.scheduler)
-                pull = grounding_loss(watcher.seen, marks_, masks_, words)
-            loss = errors.sum() / batch
-            (loss + _GROUNDING * pull).backward()
-            return loss.item(), pull.item()
-
-        losses, pulls = zip(*self.team.each(learn, batch), strict=True)
+        ids, latents, t, noise, marks, masks = (
+            part.to(self.device) for part in (ids, latents, t, noise, marks, masks)
+        )
+        self.watcher.clear()
+        with torch.autocast(
+            self.device, torch.bfloat16, enabled=self.preset.bfloat16 or self.device == "cuda"
+        ):
+            hidden = self.text(ids).last_hidden_state
+            loss = velocity_errors(self.unet, hidden, latents, t, noise, self.scheduler).mean()
+            pull = grounding_loss(self.watcher.seen, marks, masks)
+        (loss + _GROUNDING * pull).backward()
         torch.nn.utils.clip_grad_norm_(self.both.parameters(), 1.0)
         for opt in self.opts:
             opt.step()
-        self.ema.step(self.both.parameters())
-        self.seen += len(ids)
-        self.loss += (0.01 if self.loss else 1) * (sum(losses) - self.loss)
-        self.pull += (0.01 if self.pull else 1) * (sum(pulls) - self.pull)
+        self.seen += len(ids) * self.team.cores
+        if self.team.number == 0:
+            self.ema.step(self.both.parameters())
+            self.loss += (0.01 if self.loss else 1) * (loss.item() - self.loss)
+            self.pull += (0.01 if self.pull else 1) * (pull.item() - self.pull)
 
     def remember(self, moments_: tuple[int, ...]) -> None:
         """Keep the averaged weights in the run's history if the last step reached one of these moments."""
-        if any(self.seen - self.preset.batch < moment <= self.seen for moment in moments_):
+        before = self.seen - self.preset.batch * self.team.cores
+        if any(before < moment <= self.seen for moment in moments_):
             with self.averaged():
                 keep(self.folder / "history", self.seen, self.both.state_dict())
 
@@ -251,27 +246,35 @@ def train_diffusion(
     seed: int = 0,
     total: int | None = None,
     start: StableDiffusionPipeline | None = None,
-    cores: int = 1,
+    team: Team = ALONE,
 ) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Train (or finish training) text encoder and UNet together; returns their averaged weights.
 
-    Every batch is divided among `cores` threads; what is learned does not depend on their number but for rounding.
+    Every process of a `team` has batches of its own, and shards of its own that they come from; the first keeps the books.
 
     A new run begins from random weights, or from those of `start`, a pipeline of the same preset; then it skips the
     shards that teach single objects.
     """
     total = total or preset.samples
     torch.manual_seed(seed)
-    run = Diffusion(preset, len(tokenizer), folder, device, start, cores)
+    run = Diffusion(preset, len(tokenizer), folder, device, start, team)
     mark, code = WordMarks(tokenizer), encoder_of(preset, vae)
     kept = moments(total, preset.history) if preset.history else ()
     skipped = preset.shards // 2 if start is not None else 0
+    round_, first = preset.batch * team.cores, team.number == 0
+    often = _MEET if team.cores > 1 else 1
     saved = sampled = time.monotonic()
     bar = tqdm(
-        total=total, initial=run.seen, desc="text encoder + UNet", unit="img", mininterval=10
+        total=total,
+        initial=run.seen,
+        desc="text encoder + UNet",
+        unit="img",
+        mininterval=10,
+        disable=not first,
     )
     while run.seen < total:
-        place, done = divmod(run.seen // preset.batch, preset.shard // preset.batch)
+        place, done = divmod(run.seen, preset.shard * team.cores)
+        place = place * team.cores + team.number
         epoch, shard = divmod(place, preset.shards - skipped)
         numbers = np.arange(skipped, preset.shards)
         number = int(
@@ -279,34 +282,37 @@ def train_diffusion(
         )
         latents, masks_, scenes = _shard(preset, number, vae, code, folder)
         order = batches(preset.shard, preset.batch, np.random.default_rng([seed, place]))
-        for index in islice(order, done, None):
-            rng = random.Random(
-                f"{seed}-{run.seen}"
-            )  # of this step alone: a run that was killed repeats it exactly
+        for index in islice(order, done // round_, None):
+            # of this step alone: a run that was killed repeats it exactly
+            rng = random.Random(f"{seed}-{run.seen + team.number * preset.batch}")
             generator = torch.Generator().manual_seed(rng.getrandbits(48))
             words = [wording(scenes[i], rng) for i in index]
             ids = tokenizer(
                 words, padding="max_length", truncation=True, return_tensors="pt"
             ).input_ids
             marks = mark([scenes[i] for i in index], ids)
-            rate = preset.lr * _rate(run.seen, total, preset.batch)
+            rate = preset.lr * _rate(run.seen, total, round_)
             run.step(ids, latents[index], marks, masks_[index], rate, generator)
-            run.remember(kept)
-            bar.update(preset.batch)
-            bar.set_postfix(loss=f"{run.loss:.4f}", grounding=f"{run.pull:.3f}", refresh=False)
-            if run.seen >= total or time.monotonic() - saved > _SAVE:
+            ended = run.seen >= total
+            if met := ended or run.seen // round_ % often == 0:
+                team.meet(run.both.parameters())
+            if first:
+                run.remember(kept)
+                bar.update(round_)
+                bar.set_postfix(loss=f"{run.loss:.4f}", grounding=f"{run.pull:.3f}", refresh=False)
+                if ended or (met and time.monotonic() - saved > _SAVE):
+                    saved = time.monotonic()
+                    run.save()
+                if time.monotonic() - sampled > _SHOW:
+                    sampled = time.monotonic()
+                    if preset.linear and start is None:  # its decoder may be learning beside
+                        load_checkpoint(folder / "autoencoder.pt", {"model": vae})
+                    with run.averaged():
+                        _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
+                            folder / f"samples-{run.seen:08d}.png"
+                        )
+            if ended:
                 break
-        if run.seen >= total or time.monotonic() - saved > _SAVE:
-            saved = time.monotonic()
-            run.save()
-        if time.monotonic() - sampled > _SHOW:
-            sampled = time.monotonic()
-            if preset.linear and start is None:  # its decoder may be learning beside
-                load_checkpoint(folder / "autoencoder.pt", {"model": vae})
-            with run.averaged():
-                _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
-                    folder / f"samples-{run.seen:08d}.png"
-                )
     bar.close()
     run.ema.copy_to(run.both.parameters())
     run.unet.set_attn_processor(AttnProcessor2_0())
@@ -401,26 +407,30 @@ def main(argv: list[str] | None = None) -> None:
         "--cores",
         type=int,
         default=1,
-        help="divide every batch of text encoder and UNet among this many processor cores, each with one thread of "
-        "its own (default: 1, whose operations use the threads that torch is given)",
+        help="train text encoder and UNet in this many processes of one thread each, which meet at the mean of their "
+        "weights (default: 1, whose operations use the threads that torch is given)",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args(argv)
     if options.cores < 1:
         parser.error(f"--cores {options.cores} was asked for: give 1 or more.")
-    preset, folder = PRESETS[options.preset], options.folder / options.preset
-    began = time.time()
+    if options.cores > 1 and options.device != "cpu":
+        parser.error(
+            f"--cores {options.cores} was asked for with --device {options.device}: leave one of them out."
+        )
+    preset = PRESETS[options.preset]
+    if options.stage == "diffusion" and not (preset.linear or options.start):
+        parser.error(
+            f"--stage diffusion was asked for with --preset {preset.name}, whose latents do not exist before its "
+            f"autoencoder is trained: leave --stage out."
+        )
+    folder, began = options.folder / options.preset, time.time()
     start = (
         StableDiffusionPipeline.from_pretrained(options.start, dtype=torch.float32)
         if options.start
         else None
     )
-    if options.stage == "diffusion" and not (preset.linear or start):
-        parser.error(
-            f"--stage diffusion was asked for with --preset {preset.name}, whose latents do not exist before its "
-            f"autoencoder is trained: leave --stage out."
-        )
     if start is not None:
         vae = start.vae.to(options.device).requires_grad_(False)
     elif options.stage == "diffusion":
@@ -430,7 +440,8 @@ def main(argv: list[str] | None = None) -> None:
     if options.stage == "autoencoder":
         return
     tokenizer = _tokenizer(preset, folder / "tokenizer", start)
-    text, unet = train_diffusion(
+    learn = partial(
+        train_diffusion,
         preset,
         folder,
         vae,
@@ -439,8 +450,10 @@ def main(argv: list[str] | None = None) -> None:
         seed=options.seed,
         total=options.samples,
         start=start,
-        cores=options.cores,
     )
+    if options.cores > 1:
+        together(learn, options.cores)
+    text, unet = learn()  # what a team has finished is only read
     if options.stage == "diffusion":
         return
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())

@@ -8,8 +8,7 @@ Source: K. Jordan, "Muon: an optimizer for hidden layers" (2024); the scale is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,18 +60,16 @@ class Muon(torch.optim.Optimizer):
         lr: float = 1e-3,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
-        over: Callable[..., Iterable[Any]] = map,
     ) -> None:
-        self._map = over  # such as that of a pool of threads: every parameter is a task of its own
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            list(self._map(partial(self._turn, group), group["params"]))
+            for p in group["params"]:
+                self._turn(group, p)
 
-    @torch.no_grad()  # here again: whether gradients are recorded is a matter of each thread
     def _turn(self, group: dict[str, Any], p: nn.Parameter) -> None:
         """Update one parameter."""
         if p.grad is None:
@@ -95,9 +92,7 @@ class Muon(torch.optim.Optimizer):
         p.add_((x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale)
 
 
-def optimizers(
-    *modules: nn.Module, lr: float, over: Callable[..., Iterable[Any]] = map
-) -> list[torch.optim.Optimizer]:
+def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
     """Muon for hidden weights of two or more dimensions; AdamW for embeddings, norms, biases and thin layers."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -107,7 +102,7 @@ def optimizers(
             hidden = p.ndim >= 2 and id(p) not in embeddings and min(p.shape[0], p[0].numel()) > 4
             (matrices if hidden else rest).append(p)
     return [
-        Muon(matrices, lr=lr, over=over),
+        Muon(matrices, lr=lr),
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 
