@@ -381,6 +381,13 @@ def test_a_team_meets_at_the_mean_of_its_weights(tmp_path):
         torch.testing.assert_close(image, torch.full((2, 3, 2, 2), 2.0))
 
 
+def test_a_team_ends_with_the_process_that_started_it():
+    from sdkit.pocket.training.team import Team
+
+    with pytest.raises(SystemExit, match="is gone"):
+        Team(0, 2, parent=os.getpid()).meet([])  # nobody is a child of itself
+
+
 @pytest.mark.training
 def test_two_processes_learn_from_shards_of_their_own(tmp_path, trained):
     """What one core learned alone is not what two end with, and the second's shard was cached by it."""

@@ -95,7 +95,7 @@ PRESETS = {
         2e-3,
         1.2e-3,
     ),
-    # Pocket 2 on one processor core, and (gpu) with every object and longer on a card
+    # Pocket 2 on two processor cores, and (gpu) with every object and longer on a card
     "pocket2": Preset(
         "pocket2",
         64,

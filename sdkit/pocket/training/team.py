@@ -26,12 +26,15 @@ class Team:
 
     number: int = 0
     cores: int = 1
+    parent: int = 0  # its process, which every member was started by
 
     @torch.no_grad()
     def meet(self, weights: Iterable[Tensor]) -> None:
         """Set `weights`, the same in every process, to their mean over all processes, in place."""
         if self.cores == 1:
             return
+        if os.getppid() != self.parent:  # a kill of the command must not leave its team at work
+            raise SystemExit("The process that started this team is gone.")
         weights = list(weights)
         flat = torch.cat([weight.flatten() for weight in weights])
         dist.all_reduce(flat)
@@ -48,15 +51,15 @@ def together(work: Callable[..., Any], cores: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    spawn(_join, (work, cores, port), nprocs=cores)
+    spawn(_join, (work, cores, port, os.getpid()), nprocs=cores)
 
 
-def _join(number: int, work: Callable[..., Any], cores: int, port: int) -> None:
+def _join(number: int, work: Callable[..., Any], cores: int, port: int, parent: int) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"  # also for the drawing of scenes
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
     dist.init_process_group("gloo", init_method=address, rank=number, world_size=cores)
     try:
-        work(team=Team(number, cores))
+        work(team=Team(number, cores, parent))
     finally:
         dist.destroy_process_group()
