@@ -94,15 +94,12 @@ class WordMarks:
         return marks
 
 
-def grounding_loss(
-    seen: Sequence[Tensor], marks: Tensor, masks: Tensor, words: float | None = None
-) -> Tensor:
+def grounding_loss(seen: Sequence[Tensor], marks: Tensor, masks: Tensor) -> Tensor:
     """``(1 - share of a word's attention that falls on its object)²``, mean over words and layers.
 
-    `seen` holds probabilities `(B, pixels, tokens)`, `marks` `(B, 2, tokens)`, `masks` `(B, 2, 16, 16)` in 0..1. Parts of
-    a batch are given the number of `words` that the whole has marked: then their losses add up to that of the whole.
+    `seen` holds probabilities `(B, pixels, tokens)`, `marks` `(B, 2, tokens)`, `masks` `(B, 2, 16, 16)` in 0..1.
     """
-    count = float(marks.sum()) if words is None else words
+    count = float(marks.sum())
     if not seen or not count:
         return marks.new_zeros(())
     losses = []
