@@ -20,6 +20,7 @@ import torch
 from . import path as shipped
 from .training.autoencoder import psnr, to_pixels
 from .training.data import pictures, scene, training_scenes
+from .training.draw import find_hands
 from .training.judge import Judge, Verdict, train_judge
 from .training.presets import PRESETS, Preset
 from .turbo import open_unet
@@ -290,6 +291,7 @@ def main(argv: list[str] | None = None) -> None:
     from diffusers import StableDiffusionPipeline
 
     preset = PRESETS[options.preset]
+    find_hands(preset.hands)  # what it is measured against is drawn last: say now what is missing
     judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
     pipe = StableDiffusionPipeline.from_pretrained(options.weights, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)

@@ -163,7 +163,7 @@ class Diffusion:
             self.text.set_attn_implementation("eager")  # faster for so few tokens
         self.both = torch.nn.ModuleDict({"text": self.text, "unet": self.unet})
         self.watcher = Watcher(self.unet, too=device == "cpu")
-        self.opts = optimizers(self.text, self.unet, lr=preset.lr)
+        self.opts = optimizers(self.text, self.unet, lr=preset.lr, bfloat16=preset.bfloat16)
         self.ema = EMAModel(
             self.both.parameters(), decay=0.9985, use_ema_warmup=True, power=0.75, foreach=True
         )

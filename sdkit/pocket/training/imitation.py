@@ -88,7 +88,7 @@ class Imitation:
     def _optimizers(self, lr: float) -> list[torch.optim.Optimizer]:
         """Those of all training, and a faster one for what is told of guidance, by the slow waves of its embedding."""
         told = self.unet.time_embedding.cond_proj.weight
-        opts = optimizers(self.unet, lr=lr)
+        opts = optimizers(self.unet, lr=lr, bfloat16=self.bfloat16)
         matrices = opts[0].param_groups[0]
         matrices["params"] = [p for p in matrices["params"] if p is not told]
         # waves that turn within one unit of guidance would only be noise: their weights stay zero

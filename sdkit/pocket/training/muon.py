@@ -30,25 +30,27 @@ _REFRESH = (
 )
 
 
-def _wide(matrix: Tensor) -> Tensor:
-    """The matrix or its transpose, whichever has the fewer rows, at unit norm."""
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    return x / (x.norm() * 1.01 + 1e-7)
+def _matrix(weight: Tensor) -> Tensor:
+    """A weight or its gradient as (out, in · kernel), without a copy also where the channels come last in memory."""
+    if weight.ndim == 4 and weight.is_contiguous(memory_format=torch.channels_last):
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.flatten(1)
 
 
 def whitening(x: Tensor) -> Tensor:
-    """The matrix ``W`` `(s, s)` that makes ``W x`` nearly orthogonal, for `x` `(s, l)` with s ≤ l and norm below 1.
+    """The symmetric ``W`` `(s, s)` that makes ``W x`` nearly orthogonal, for `x` `(s, l)` with s ≤ l.
 
     Five Newton-Schulz steps ``x ← p(x xᵀ) x`` with odd polynomials; they commute, so ``W`` gathers all five.
     """
-    gram = x @ x.T
+    norm = float(x.norm()) * 1.01 + 1e-7
+    gram = x @ x.T / norm**2
     one = torch.eye(len(gram), dtype=x.dtype, device=x.device)
     total = one
     for a, b, c in _COEFFICIENTS:
         step = a * one + b * gram + c * gram @ gram
         total = step @ total
         gram = step @ gram @ step
-    return total
+    return total / norm
 
 
 class Muon(torch.optim.Optimizer):
@@ -60,8 +62,11 @@ class Muon(torch.optim.Optimizer):
         lr: float = 1e-3,
         momentum: float = 0.95,
         weight_decay: float = 0.01,
+        *,
+        bfloat16: bool = False,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        given = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, given | {"bfloat16": bfloat16})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -77,22 +82,28 @@ class Muon(torch.optim.Optimizer):
         state = self.state[p]
         buffer = state.setdefault("momentum", torch.zeros_like(p))
         buffer.lerp_(p.grad, 1 - group["momentum"])
-        # Nesterov's, as (out, in · kernel)
-        update = p.grad.lerp(buffer, group["momentum"]).flatten(1)
-        x = _wide(update)
+        # Nesterov's; the gradient has served and lends its memory
+        update = _matrix(p.grad.lerp_(buffer, group["momentum"]))
+        tall = update.shape[0] > update.shape[1]
         age = state.get("age", 0)
         if age % _REFRESH == 0:
-            state["whitening"] = whitening(x)
+            state["whitening"] = whitening(update.T if tall else update)
         state["age"] = age + 1
-        x = state["whitening"] @ x
+        w = state["whitening"]
+        if group["bfloat16"]:
+            update, w = update.bfloat16(), w.bfloat16()
+        update = update @ w if tall else w @ update
         # an aged matrix must not overshoot
-        x = x * min(1.0, len(x) ** 0.5 / (float(x.norm()) + 1e-7))
-        scale = 0.2 * max(update.shape) ** 0.5
+        scale = (
+            0.2 * max(update.shape) ** 0.5 * min(1.0, len(w) ** 0.5 / (float(update.norm()) + 1e-7))
+        )
         p.mul_(1 - group["lr"] * group["weight_decay"])
-        p.add_((x if x.shape == update.shape else x.T).view_as(p), alpha=-group["lr"] * scale)
+        _matrix(p).add_(update, alpha=-group["lr"] * scale)
 
 
-def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+def optimizers(
+    *modules: nn.Module, lr: float, bfloat16: bool = False
+) -> list[torch.optim.Optimizer]:
     """Muon for hidden weights of two or more dimensions; AdamW for embeddings, norms, biases and thin layers."""
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
@@ -102,7 +113,7 @@ def optimizers(*modules: nn.Module, lr: float) -> list[torch.optim.Optimizer]:
             hidden = p.ndim >= 2 and id(p) not in embeddings and min(p.shape[0], p[0].numel()) > 4
             (matrices if hidden else rest).append(p)
     return [
-        Muon(matrices, lr=lr),
+        Muon(matrices, lr=lr, bfloat16=bfloat16),
         torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
     ]
 

@@ -25,8 +25,11 @@ export function panel(name, ...children) {
   return h("section", { class: "sdkit", "aria-label": name, "data-jp-suppress-context-menu": "true" }, ...children);
 }
 
+/** A button whose name, for who hears it or speaks to it, holds the words written on it; signs alone are named by the title. */
 export function button(text, onclick, { title = null, kind = "", pressed = null } = {}) {
-  const made = h("button", { type: "button", class: `sd-button ${kind}`, title, "aria-label": title, onclick }, text);
+  const words = text.replace(/[^\p{L}\p{N} ]/gu, "").trim();
+  const name = title && !title.toLowerCase().includes(words.toLowerCase()) ? `${words}: ${title}` : title;
+  const made = h("button", { type: "button", class: `sd-button ${kind}`, title, "aria-label": name, onclick }, text);
   if (pressed !== null) made.setAttribute("aria-pressed", pressed);
   return made;
 }
