@@ -48,7 +48,7 @@ def shaped(kind: dict[str, Any], *, meta: bool = False) -> Any:
 
     from sdkit.pocket.training.tokenizer import build_tokenizer
 
-    tokenizer = build_tokenizer(PRESETS["cpu"])
+    tokenizer = build_tokenizer(PRESETS["pocket2"])
     tokenizer.model_max_length = 77
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=768, intermediate_size=64, num_hidden_layers=1, eos_token_id=len(tokenizer) - 1
@@ -409,7 +409,7 @@ def concept_finding(pipe: Any, scenes: list[Scene]) -> dict[str, tuple[float, fl
     from sdkit.pipelines.embeddings import encodings
     from sdkit.pipelines.tokens import read_prompt
 
-    kinds = [k.name for k in objects(PRESETS["cpu"].objects)]
+    kinds = [k.name for k in objects(PRESETS["pocket2"].objects)]
     rng, chance = random.Random(5), random.Random(6)
     notes: dict[str, list[tuple[bool, float, bool]]] = {}
     for start in range(0, len(scenes), 10):
@@ -460,7 +460,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     if options.only != "cost":
-        find_hands(PRESETS["cpu"].hands)
+        find_hands(PRESETS["pocket2"].hands)
     rows: list[tuple[str, str]] = []
     pocket = sdkit.load()
     pocket.set_progress_bar_config(disable=True)
@@ -484,7 +484,7 @@ def main(argv: list[str] | None = None) -> None:
             f"Flux shape, {size} px, 2 steps", joint, {"steps": 2, "size": size}, rounds, others
         )
         rows += joint_memory_rows(joint, size, others)
-        kinds = [k.name for k in objects(PRESETS["cpu"].objects)]
+        kinds = [k.name for k in objects(PRESETS["pocket2"].objects)]
         rows.append(
             (
                 "Pocket, 20 steps, and 5 concepts beside: sdkit ÷ without",
@@ -499,7 +499,7 @@ def main(argv: list[str] | None = None) -> None:
             )
         )
     scenes = (
-        two_object_scenes(PRESETS["cpu"], 20 if options.quick else options.prompts)
+        two_object_scenes(PRESETS["pocket2"], 20 if options.quick else options.prompts)
         if options.only != "cost"
         else []
     )

@@ -141,7 +141,9 @@ def anatomy(pipe: object, rounds: int) -> list[tuple[str, str]]:
 
     card = sdkit.pocket.card()
     text = torch.cat([pipe.encode_prompt(t, "cpu", 1, False)[0] for t in ("", PROMPT)])
-    latents = torch.randn(2, 4, 16, 16, generator=torch.Generator().manual_seed(0))
+    latents = torch.randn(
+        2, pipe.unet.config.in_channels, 16, 16, generator=torch.Generator().manual_seed(0)
+    )
     pipe.scheduler.set_timesteps(card["steps"])
     moment = pipe.scheduler.timesteps[3]
 

@@ -63,8 +63,9 @@ class Counted:
         del self.pipe.unet.forward, self.pipe.text_encoder.forward
 
 
-def noise_of(seed):
-    return torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(seed))
+def noise_of(pipe, seed):
+    shape = (1, pipe.unet.config.in_channels, 16, 16)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def usual(pipe, frames, steps, folder, *, ends_twice=True, text_again=True):
@@ -83,7 +84,7 @@ def usual(pipe, frames, steps, folder, *, ends_twice=True, text_again=True):
         for t in times:
             picture = pipe(
                 prompt_embeds=lerp(a, b, float(t)),
-                latents=slerp(noise_of(n), noise_of(n + 1), float(t)),
+                latents=slerp(noise_of(pipe, n), noise_of(pipe, n + 1), float(t)),
                 num_inference_steps=steps,
                 guidance_scale=GUIDANCE,
                 **({"negative_prompt_embeds": known[""]} if known else {"negative_prompt": ""}),
@@ -286,7 +287,7 @@ def film(pipe):
             count = sum(1 for _ in read.decode(stream))
             code = stream.codec_context
             yield (
-                "MP4 of 16 frames of 64×64, read back",
+                f"MP4 of 16 frames of {walk.images[0].width}×{walk.images[0].height}, read back",
                 f"{count} frames, {code.width}×{code.height}, {code.name}, {code.pix_fmt}",
             )
 

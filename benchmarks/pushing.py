@@ -25,7 +25,7 @@ from sdkit.pocket.training.judge import Judge
 from sdkit.pocket.training.presets import PRESETS
 from sdkit.pocket.world import Scene, caption, objects, random_scene
 
-PRESET = PRESETS["cpu"]
+PRESET = PRESETS["pocket2"]
 KINDS = objects(PRESET.objects)
 NEAR, LEAST = 0.15, 0.22
 

@@ -40,7 +40,7 @@ def _drafts(pipe: Any) -> Any:
 
 
 def _sketch(pipe: Any) -> Any:
-    side = pipe.unet.config.sample_size * 4
+    side = pipe.unet.config.sample_size * pipe.vae_scale_factor
     paper = Image.new("RGB", (64, 64), "#bfe3f5")
     draw = ImageDraw.Draw(paper)
     draw.rectangle((0, 46, 64, 64), fill="#6fb554")
@@ -55,7 +55,7 @@ def _sketch(pipe: Any) -> Any:
 
 def _still(panel: type) -> Any:
     """Return the panel as a class that can also write a page; what answers in it is shown, and does not work."""
-    return type(panel.__name__, (panel, Portable), {})
+    return type(panel.__name__, (panel, Portable), {"to_html": Portable.to_html})
 
 
 def main() -> None:

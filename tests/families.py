@@ -35,7 +35,7 @@ WIDTH = 32
 
 @cache
 def _built():
-    return build_tokenizer(PRESETS["cpu"])
+    return build_tokenizer(PRESETS["pocket2"])
 
 
 def clip_tokenizer():

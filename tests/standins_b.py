@@ -140,7 +140,7 @@ LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 def chat_tokenizer(*, padding_side="right", start=None, text="", kind=PreTrainedTokenizerFast):
     """A byte-level tokenizer with a chat template, in which each word of Pocket's world is one token."""
     spoken = sorted(
-        {*words(objects(PRESETS["cpu"].objects)), *re.findall(r"\w+", TEMPLATES + text)}
+        {*words(objects(PRESETS["pocket2"].objects)), *re.findall(r"\w+", TEMPLATES + text)}
     )
     spelled = dict.fromkeys([*SPECIAL, *LETTERS, *spoken, *("Ġ" + word for word in spoken)])
     tokens = {token: i for i, token in enumerate(spelled)}

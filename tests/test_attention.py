@@ -495,4 +495,4 @@ def test_maps_show_themselves_with_hostile_words(pipe):
 
 def test_the_docstrings_example(pocket):
     r = sdkit.generate(pocket, "a red car on a beach", steps=2, attention=True, progress=False)
-    assert r.attention["car"].shape == (64, 64)
+    assert r.attention["car"].shape == (128, 128)

@@ -52,7 +52,7 @@ def test_count_scale_and_a_picture_to_start_from(tmp_path, monkeypatch, capsys):
     )
     names = capsys.readouterr().out.split()
     assert len(names) == 2
-    assert Image.open(names[0]).size == (256, 256)
+    assert Image.open(names[0]).size == (512, 512)
     assert (
         cli.main(["generate", "a castle", "--image", names[0], "--strength", "0.7", "--steps", "5"])
         == 0

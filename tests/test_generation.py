@@ -101,7 +101,7 @@ def test_mixed_settings_keep_their_order(pocket):
 
 def test_settings_are_complete(pocket):
     s = quick(pocket).settings
-    assert (s.steps, s.width, s.height, s.scheduler, s.model) == (3, 64, 64, "ddim", "pocket")
+    assert (s.steps, s.width, s.height, s.scheduler, s.model) == (3, 128, 128, "ddim", "pocket")
     assert s.guidance_scale == sdkit.pocket.card()["guidance_scale"]
     assert s.version == sdkit.__version__
 
@@ -201,7 +201,7 @@ def test_on_step_sees_every_step_and_a_preview(pocket):
             (step, total, decode().size, decode(exact=False).size)
         ),
     )
-    assert seen == [(step, 3, (64, 64), (64, 64)) for step in (1, 2, 3)]
+    assert seen == [(step, 3, (128, 128), (128, 128)) for step in (1, 2, 3)]
 
 
 @pytest.mark.parametrize("error", [Cancelled, KeyboardInterrupt, RuntimeError])

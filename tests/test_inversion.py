@@ -65,7 +65,7 @@ def test_the_noise_is_that_of_an_explicit_loop(prediction):
             said = pipe.unet(x.float(), t, encoder_hidden_states=words).sample
             x = (arrive - b * said) / a
     noise = starting_noise(pipe, found.settings)
-    np.testing.assert_allclose(noise, x.float(), atol=1e-4 * float(noise.abs().max()))
+    np.testing.assert_allclose(noise, x.float(), atol=3e-4 * float(noise.abs().max()))
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -95,13 +95,13 @@ def test_own_pictures_come_back(pocket, own):
 
 
 def test_a_drawing_comes_back_and_a_word_of_it_can_be_swapped(pocket):
-    drawing = _drawing()
+    drawing = _drawing(128)
     found = sdkit.invert(pocket, drawing, "a house in a meadow", progress=False)
     assert _decibels(found.image, drawing) >= 28
     with sdkit.edit_attention(pocket, found, swap={"a meadow": "the snow"}) as edit:
         winter = np.asarray(sdkit.generate(pocket, edit.settings, progress=False).image, float)
     summer = np.asarray(found.image, float)
-    ground, roof = (slice(54, 64), slice(None)), (slice(17, 24), slice(28, 37))
+    ground, roof = (slice(108, 128), slice(None)), (slice(34, 48), slice(56, 74))
     assert winter[ground].min(-1).mean() > summer[ground].min(-1).mean() + 60, "the ground is white"
     assert winter[roof][..., 0].mean() > winter[roof][..., 2].mean() + 40, "the roof is still red"
 

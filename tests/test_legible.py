@@ -61,7 +61,7 @@ def test_a_plan_and_a_command_print_on_an_old_terminal(tmp_path, encoding):
         [sys.executable, "-c", code], env={"PYTHONIOENCODING": encoding, "PYTHONPATH": ":".join(sys.path)}, capture_output=True, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert b"pocket: 64" in done.stdout
+    assert b"pocket: 128" in done.stdout
     assert b"-> \\u4e2d" in done.stdout
 
 

@@ -33,7 +33,7 @@ def test_pocket_is_a_plain_pipeline(pocket):
     assert pocket.dtype == torch.float32
     assert model_name(pocket) == "pocket"
     own = defaults(pocket)
-    assert (own.width, own.height, own.scheduler) == (64, 64, "ddim")
+    assert (own.width, own.height, own.scheduler) == (128, 128, "ddim")
 
 
 def test_plain_diffusers_opens_pocket():
@@ -44,7 +44,7 @@ def test_plain_diffusers_opens_pocket():
     assert {
         p.dtype for part in (pipe.unet, pipe.vae, pipe.text_encoder) for p in part.parameters()
     } == {torch.float32}
-    assert pipe("a cat", num_inference_steps=2).images[0].size == (64, 64)
+    assert pipe("a cat", num_inference_steps=2).images[0].size == (128, 128)
 
 
 def test_a_folder_of_ones_own(tiny, tmp_path):
@@ -57,7 +57,7 @@ def test_a_folder_of_ones_own(tiny, tmp_path):
 
 
 def test_a_folder_that_was_trained_like_pocket_has_its_defaults(tiny, tmp_path):
-    preset = PRESETS["cpu"]
+    preset = PRESETS["pocket2"]
     export(tiny, preset, tmp_path / "mine")
     own = defaults(load(tmp_path / "mine", device="cpu"))
     assert (own.steps, own.guidance_scale) == (preset.steps, preset.guidance_scale)

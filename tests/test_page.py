@@ -3,6 +3,7 @@
 import json
 import random
 import subprocess
+import unicodedata
 
 import numpy as np
 import pytest
@@ -68,7 +69,9 @@ def prompts(count):
         source = known if n % 3 == 0 else (*known[::5], *odd * 3)
         words = [chance.choice(source) for _ in range(chance.randint(0, 14))]
         if n % 5 == 4:
-            words += ["".join(chr(chance.randint(33, 0x24FF)) for _ in range(8))]
+            signs = [chr(chance.randint(33, 0x24FF)) for _ in range(8)]
+            # signs younger than Python's tables have no order among accents that all would agree on
+            words += ["".join(s for s in signs if unicodedata.category(s) != "Cn")]
         made.append(chance.choice([" ", " ", ", ", ""]).join(words))
     return made
 
@@ -150,7 +153,7 @@ def test_the_graph_is_the_network_and_tells_its_attention(pocket):
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     with torch.no_grad():
         words = pocket.encode_prompt("a red car on a beach", "cpu", 1, False)[0]
-    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(7))
+    latents = torch.randn(1, 24, 16, 16, generator=torch.Generator().manual_seed(7))
     seen = {}
 
     def look(unet, args, kwargs, out):

@@ -249,7 +249,7 @@ def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
     from sdkit.pocket.training.judge import Verdict
     from sdkit.pocket.training.presets import PRESETS
 
-    asked = questions(replace(PRESETS["cpu"]), 40)
+    asked = questions(replace(PRESETS["pocket2"]), 40)
     assert len({q.prompt for q in asked}) > 30
     assert any(q.unseen for q in asked)
     kinds = {k.name: i for i, k in enumerate(objects(64))}
@@ -280,7 +280,7 @@ def test_guidance_of_zero_is_a_number_too(monkeypatch):
     monkeypatch.setattr(evaluate, "train_judge", lambda *_, **__: None)
     monkeypatch.setattr(evaluate, "report", lambda *_, **options: asked.update(options))
     monkeypatch.setattr(evaluate, "table", str)
-    evaluate.main(["--guidance", "0"])
+    evaluate.main(["--preset", "tiny", "--guidance", "0"])
     assert asked["guidance"] == 0
 
 
@@ -312,7 +312,7 @@ def test_a_shard_stands_under_its_name_only_when_it_is_whole(trained, monkeypatc
 def test_the_tokenizer_is_the_same_in_every_process():
     code = (
         "from sdkit.pocket.training.presets import PRESETS; from sdkit.pocket.training.tokenizer import build_tokenizer;"
-        "print(sorted(build_tokenizer(PRESETS['cpu']).get_vocab().items(), key=lambda i: i[1]))"
+        "print(sorted(build_tokenizer(PRESETS['pocket2']).get_vocab().items(), key=lambda i: i[1]))"
     )
     built = {
         subprocess.run(

@@ -607,7 +607,7 @@ def test_the_shell_has_fit(tmp_path, monkeypatch, capsys):
         == 0
     )
     made = sdkit.load_result("fox.png")
-    assert (made.image.size, made.settings.fit) == ((64, 64), "pad")
+    assert (made.image.size, made.settings.fit) == ((128, 128), "pad")
 
 
 # -- a fuzz of sources × masks -----------------------------------------------------------------------------------------

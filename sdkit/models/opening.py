@@ -44,7 +44,7 @@ def load_pocket(place: Path, dtype: torch.dtype, parts: dict[str, Any]) -> Diffu
         from diffusers import StableDiffusionPipeline
 
     with _no_bars():  # it takes a moment: bars would only flicker
-        # to save memory diffusers places tensor by tensor, which for 24 MB costs more than it saves
+        # to save memory diffusers places tensor by tensor, which for a few dozen MB costs more than it saves
         pipe: DiffusionPipeline = StableDiffusionPipeline.from_pretrained(
             pocket.path(), dtype=dtype, local_files_only=True, low_cpu_mem_usage=False, **parts
         )

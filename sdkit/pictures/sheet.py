@@ -1,6 +1,6 @@
 """Pictures side by side, and pictures in the size a reader can see.
 
-The one decision: what is *shown* and what is *saved* are apart. Pocket's pictures have 64 pixels, so everything shown
+The one decision: what is *shown* and what is *saved* are apart. Pocket's pictures have 128 pixels, so everything shown
 is enlarged (Lanczos: smooth, with sharp edges), while files keep native pixels.
 """
 

@@ -1,4 +1,4 @@
-"""Make Turbo, the student that needs four steps: `python -m sdkit.pocket.distil --preset cpu`.
+"""Make Turbo, the student that needs four steps: `python -m sdkit.pocket.distil --preset pocket2`.
 
 Guidance is folded in first and last: one network, one evaluation a step, with the guidance scale as its input, so that
 the slider keeps working. Everything is seeded and resumes after a kill; no font and no pictures are needed.
@@ -23,7 +23,7 @@ __all__ = ["main"]
 def main(argv: list[str] | None = None) -> None:
     """Command line: train what is not finished yet, then write the difference to the teacher."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.distil", description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--preset", choices=PRESETS, default="pocket2")
     parser.add_argument(
         "--teacher",
         type=Path,

@@ -267,7 +267,7 @@ def report(
 def main(argv: list[str] | None = None) -> None:
     """Command line: train the judge if there is none, then print one table and write one JSON."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.evaluate", description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--preset", choices=PRESETS, default="pocket2")
     parser.add_argument(
         "--weights",
         type=Path,

@@ -1,4 +1,4 @@
-"""Train Pocket from nothing: `python -m sdkit.pocket.train --preset cpu`.
+"""Train Pocket from nothing: `python -m sdkit.pocket.train --preset pocket2`.
 
 Three stages, each in its own file: the autoencoder, the tokenizer, and here the text encoder and the UNet together.
 Everything is seeded, resumes after a kill, and ends in a folder that plain diffusers opens. Choices that made the
@@ -379,7 +379,7 @@ def export(pipe: StableDiffusionPipeline, preset: Preset, folder: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Command line: every stage that is not finished yet, then export and the facts of the run."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.train", description=__doc__)
-    parser.add_argument("--preset", choices=PRESETS, default="cpu")
+    parser.add_argument("--preset", choices=PRESETS, default="pocket2")
     parser.add_argument(
         "--folder",
         type=Path,

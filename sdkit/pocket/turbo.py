@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusers import UNet2DConditionModel
+from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -19,13 +20,17 @@ from .eightbit import packed, unpacked
 
 __all__ = ["open_unet", "write_unet"]
 
-_DIFFERENCE = "difference.safetensors"
+_FILES = "difference{suffix}.safetensors"
+_LARGEST = "15MB"  # of a file: like the teacher's
 
 
 def open_unet(teacher: UNet2DConditionModel, folder: Path) -> UNet2DConditionModel:
     """Turbo's UNet, in single precision: the weights of the teacher plus the difference in `folder`."""
     unet = UNet2DConditionModel.from_config(json.loads((folder / "config.json").read_text()))
-    steps = unpacked(load_file(folder / _DIFFERENCE))
+    kept: dict[str, Tensor] = {}
+    for file in folder.glob(_FILES.format(suffix="*")):
+        kept |= load_file(file)
+    steps = unpacked(kept)
     before = teacher.state_dict()
     unet.load_state_dict(
         {
@@ -53,7 +58,15 @@ def write_unet(
         k: v for k, v in unet.config.items() if k not in ("_name_or_path", "_use_default_values")
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    for old in folder.glob(_FILES.format(suffix="*")):
+        old.unlink()
+    kept = packed(steps)
+    files = split_torch_state_dict_into_shards(
+        kept, filename_pattern=_FILES, max_shard_size=_LARGEST
+    ).filename_to_tensors
+    for file, names in files.items():
+        part = folder / (file + ".part")
+        save_file({name: kept[name] for name in names}, part)
+        part.replace(folder / file)
+    # last: a folder without its card is no model yet
     (folder / "pocket.json").write_text(json.dumps(dict(facts), indent=2) + "\n")
-    part = folder / (_DIFFERENCE + ".part")
-    save_file(packed(steps), part)
-    part.replace(folder / _DIFFERENCE)

@@ -44,7 +44,7 @@ class Kind:
 
 
 # name, plural, glyph, home background, "t" where a colour word may change it. The order is the curriculum: the
-# `cpu` preset learns the first 64, `gpu` all of them.
+# `pocket2` preset learns the first 64, `gpu` all of them.
 _TABLE = """
 cat cats 🐈 meadow t|dog dogs 🐕 meadow t|horse horses 🐎 meadow t|cow cows 🐄 meadow|pig pigs 🐖 meadow
 rabbit rabbits 🐇 meadow t|elephant elephants 🐘 desert t|fox foxes 🦊 snow|lion lions 🦁 desert|panda pandas 🐼 meadow

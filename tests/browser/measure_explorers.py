@@ -33,7 +33,7 @@ for n in range(5):
     began = time.perf_counter(); e._receive(e, {"do": "stop"}, []); e.worker.join(); times.append(1000 * (time.perf_counter() - began))
 e.make(seed=0, steps=sdkit.pocket.card()["steps"]); e.worker.join()
 import torch
-latents = torch.randn(2, 4, 16, 16); text = torch.cat([pipe.encode_prompt(t, "cpu", 1, False)[0] for t in ("", "a cat")])
+latents = torch.randn(2, pipe.unet.config.in_channels, 16, 16); text = torch.cat([pipe.encode_prompt(t, "cpu", 1, False)[0] for t in ("", "a cat")])
 def step():
     began = time.perf_counter()
     with torch.no_grad(): pipe.unet(latents, 500, encoder_hidden_states=text)

@@ -62,7 +62,7 @@ def fetch(hand: str) -> Path:
     if npm:
         path.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(  # noqa: S603 - the package's name is a constant of this file
-            [npm, "pack", "--silent", name],
+            [npm, "pack", "--silent", "--fetch-retries=1", name],
             cwd=path.parent,
             capture_output=True,
             text=True,

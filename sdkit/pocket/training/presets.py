@@ -49,7 +49,7 @@ class Preset:
     hands: tuple[str, ...] = (
         "noto",
     )  # who draws the objects, the first unless a caption says otherwise
-    loose: bool = False  # freer placement and mirrored objects, against learning by heart
+    loose: bool = False  # freer placement and mirrored objects, against learning by heart; takes several times as long
     linear: bool = (
         False  # the encoder is the best linear code and stays it: only the decoder is trained
     )
@@ -79,23 +79,7 @@ class Preset:
 
 _HANDS = ("fluent 3d", "flat icon", "cartoon")
 PRESETS = {
-    "cpu": Preset(
-        "cpu",
-        64,
-        64,
-        (16, 32, 64),
-        (64, 128, 224),
-        (128, 3),
-        24_000,
-        220_000,
-        16,
-        8_192,
-        4,
-        8,
-        2e-3,
-        1.2e-3,
-    ),
-    # Pocket 2 on two processor cores, and (gpu) with every object and longer on a card
+    # the shipped Pocket, on two processor cores, and (gpu) with every object and longer on a card
     "pocket2": Preset(
         "pocket2",
         64,
@@ -104,16 +88,15 @@ PRESETS = {
         (96, 192, 256),
         (160, 3),
         32_000,
-        260_000,
+        320_000,
         16,
         8_192,
         16,
-        32,
+        16,
         1e-3,
-        2e-3,
+        1.4e-3,
         latents=24,
         hands=_HANDS,
-        loose=True,
         linear=True,
         edges=0.15,
         bfloat16=True,
