@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -35,7 +36,8 @@ WIDTH = 32
 
 @cache
 def _built():
-    return build_tokenizer(PRESETS["pocket2"])
+    # one hand: what stand-ins are made of must not follow the words of the weights that ship
+    return build_tokenizer(replace(PRESETS["pocket2"], hands=("noto",)))
 
 
 def clip_tokenizer():

@@ -47,6 +47,7 @@ from .training.presets import PRESETS, Preset, build_scheduler, build_text_encod
 from .training.team import ALONE, Team, together
 from .training.tokenizer import build_tokenizer
 from .training.wording import wording
+from .turbo import LARGEST_FILE
 from .world import Scene
 
 __all__ = ["export", "main", "train_diffusion"]
@@ -361,7 +362,7 @@ def _tokenizer(
 def export(pipe: StableDiffusionPipeline, preset: Preset, folder: Path) -> None:
     """Write the pipeline as half-precision safetensors in files of at most 16 MiB, and the card that sdkit reads."""
     pipe.to(dtype=torch.float16)
-    pipe.save_pretrained(folder, safe_serialization=True, max_shard_size="15MB")
+    pipe.save_pretrained(folder, safe_serialization=True, max_shard_size=LARGEST_FILE)
     pipe.to(dtype=torch.float32)
     # transformers reads weights in the precision that this file names, diffusers in single: they must agree
     config = folder / "text_encoder" / "config.json"

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from .eightbit import packed, unpacked
 
-__all__ = ["open_unet", "write_unet"]
+__all__ = ["LARGEST_FILE", "open_unet", "write_unet"]
+
+LARGEST_FILE = "15MB"  # of any file of weights, the teacher's too
 
 _FILES = "difference{suffix}.safetensors"
-_LARGEST = "15MB"  # of a file: like the teacher's
 
 
 def open_unet(teacher: UNet2DConditionModel, folder: Path) -> UNet2DConditionModel:
@@ -62,7 +63,7 @@ def write_unet(
         old.unlink()
     kept = packed(steps)
     files = split_torch_state_dict_into_shards(
-        kept, filename_pattern=_FILES, max_shard_size=_LARGEST
+        kept, filename_pattern=_FILES, max_shard_size=LARGEST_FILE
     ).filename_to_tensors
     for file, names in files.items():
         part = folder / (file + ".part")
