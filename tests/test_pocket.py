@@ -337,7 +337,7 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
     from sdkit.pocket.training.presets import PRESETS
 
     start = StableDiffusionPipeline.from_pretrained(trained / "weights")
-    run = Diffusion(PRESETS["tiny"], len(start.tokenizer), tmp_path, "cpu", start)
+    run = Diffusion(PRESETS["tiny"], start.tokenizer, tmp_path, "cpu", start)
     with run.averaged():
         assert torch.equal(run.unet.conv_in.weight, start.unet.conv_in.weight)
     folder = tmp_path / "more"

@@ -45,7 +45,7 @@ from .training.grounding import Watcher, WordMarks, grounding_loss
 from .training.muon import optimizers, prepare
 from .training.presets import PRESETS, Preset, build_scheduler, build_text_encoder, build_unet
 from .training.team import ALONE, Team, together
-from .training.tokenizer import build_tokenizer
+from .training.tokenizer import adopt, build_tokenizer, unknown
 from .training.wording import wording
 from .turbo import LARGEST_FILE
 from .world import Scene
@@ -78,9 +78,10 @@ def _shard(
     vae: AutoencoderKL,
     code: Callable[[Tensor], Tensor],
     folder: Path,
+    new: int,
 ) -> tuple[Tensor, Tensor, list[Scene]]:
     """Latents `(N, C, 16, 16)` (scaled), masks `(N, 2, 16, 16)` and scenes of one shard, rendered and coded on first use."""
-    scenes = training_scenes(preset, number)
+    scenes = training_scenes(preset, number, new)
     path = folder / "latents" / f"{number:03d}.pt"
     if not path.exists():
         images = pictures(scenes, preset.side)
@@ -145,19 +146,19 @@ class Diffusion:
     def __init__(
         self,
         preset: Preset,
-        vocabulary: int,
+        tokenizer: CLIPTokenizer,
         folder: Path,
         device: str,
         start: StableDiffusionPipeline | None = None,
         team: Team = ALONE,
     ) -> None:
         self.preset, self.folder, self.device, self.team = preset, folder, device, team
-        self.text = build_text_encoder(preset, vocabulary).to(device)
+        self.text = build_text_encoder(preset, len(tokenizer)).to(device)
         self.unet = build_unet(preset).to(
             device, memory_format=torch.channels_last
         )  # a fifth faster on two cores
         if start is not None:
-            self.text.load_state_dict(start.text_encoder.state_dict())
+            adopt(self.text, tokenizer, start)
             self.unet.load_state_dict(start.unet.state_dict())
         if device == "cpu":
             quicken(self.unet)
@@ -253,15 +254,16 @@ def train_diffusion(
 
     Every process of a `team` has batches of its own, and shards of its own that they come from; the first keeps the books.
 
-    A new run begins from random weights, or from those of `start`, a pipeline of the same preset; then it skips the
-    shards that teach single objects.
+    A new run begins from random weights, or from those of `start`, a pipeline of the same sizes. What that has no word
+    for is new, and taught first; if it knows every word, the shards that teach single objects are skipped.
     """
     total = total or preset.samples
     torch.manual_seed(seed)
-    run = Diffusion(preset, len(tokenizer), folder, device, start, team)
+    run = Diffusion(preset, tokenizer, folder, device, start, team)
     mark, code = WordMarks(tokenizer), encoder_of(preset, vae)
     kept = moments(total, preset.history) if preset.history else ()
-    skipped = preset.shards // 2 if start is not None else 0
+    new = unknown(preset, start.tokenizer) if start is not None else 0
+    skipped = preset.shards // 4 if start is not None and not new else 0
     round_, first = preset.batch * team.cores, team.number == 0
     often = _MEET if team.cores > 1 else 1
     saved = sampled = time.monotonic()
@@ -281,7 +283,7 @@ def train_diffusion(
         number = int(
             (np.random.default_rng([seed, epoch]).permutation(numbers) if epoch else numbers)[shard]
         )
-        latents, masks_, scenes = _shard(preset, number, vae, code, folder)
+        latents, masks_, scenes = _shard(preset, number, vae, code, folder, new)
         order = batches(preset.shard, preset.batch, np.random.default_rng([seed, place]))
         for index in islice(order, done // round_, None):
             # of this step alone: a run that was killed repeats it exactly
@@ -350,12 +352,10 @@ def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
     return sheet.resize((sheet.width * 3, sheet.height * 3), Image.Resampling.LANCZOS)
 
 
-def _tokenizer(
-    preset: Preset, folder: Path, start: StableDiffusionPipeline | None
-) -> CLIPTokenizer:
+def _tokenizer(preset: Preset, folder: Path) -> CLIPTokenizer:
     """The tokenizer of a run: kept in its folder, because weights mean nothing with any other."""
     if not folder.exists():
-        (start.tokenizer if start is not None else build_tokenizer(preset)).save_pretrained(folder)
+        build_tokenizer(preset).save_pretrained(folder)
     return CLIPTokenizer.from_pretrained(folder)
 
 
@@ -440,7 +440,7 @@ def main(argv: list[str] | None = None) -> None:
         vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
     if options.stage == "autoencoder":
         return
-    tokenizer = _tokenizer(preset, folder / "tokenizer", start)
+    tokenizer = _tokenizer(preset, folder / "tokenizer")
     learn = partial(
         train_diffusion,
         preset,

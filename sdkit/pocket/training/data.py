@@ -19,13 +19,24 @@ from .presets import Preset
 __all__ = ["batches", "masks", "pictures", "scene", "training_scenes"]
 
 
-def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool = True) -> Scene:
-    """Scene `number` of a preset; a share `singles` of scenes is made to hold one object only (the curriculum)."""
+_NEWS = 0.6  # share of the curriculum's scenes that hold new kinds only, where a run adds kinds to what its start knew
+
+
+def scene(
+    preset: Preset, number: int, *, singles: float = 0.0, training: bool = True, new: int = 0
+) -> Scene:
+    """Scene `number` of a preset; a share `singles` of scenes is made to hold one object only (the curriculum).
+
+    If the last `new` kinds are new to the network, most scenes show these.
+    """
     rng = Random(f"{preset.name}-{training}-{number}")
+    kinds = objects(preset.objects)
+    if new and rng.random() < _NEWS:
+        kinds = kinds[-new:]
     composition = "single" if rng.random() < singles else None
     return random_scene(
         rng,
-        objects(preset.objects),
+        kinds,
         training=training,
         composition=composition,
         hands=preset.hands,
@@ -33,11 +44,14 @@ def scene(preset: Preset, number: int, *, singles: float = 0.0, training: bool =
     )
 
 
-def training_scenes(preset: Preset, shard: int) -> list[Scene]:
-    """The scenes of one shard. The first half of the shards hold mostly single objects: names first, then relations."""
-    singles = 0.7 if shard < preset.shards // 2 else 0.0
+def training_scenes(preset: Preset, shard: int, new: int = 0) -> list[Scene]:
+    """The scenes of one shard. The first quarter of the shards are the curriculum: names first, then relations.
+
+    They hold mostly single objects, and mostly the last `new` kinds if those are to be added to what is known.
+    """
+    singles, new = (0.7, new) if shard < preset.shards // 4 else (0.0, 0)
     first = shard * preset.shard
-    return [scene(preset, n, singles=singles) for n in range(first, first + preset.shard)]
+    return [scene(preset, n, singles=singles, new=new) for n in range(first, first + preset.shard)]
 
 
 def _render(work: tuple[list[Scene], int]) -> NDArray[np.uint8]:

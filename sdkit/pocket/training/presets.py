@@ -82,14 +82,14 @@ PRESETS = {
     # the shipped Pocket, on two processor cores, and (gpu) with every object and longer on a card
     "pocket2": Preset(
         "pocket2",
-        64,
+        120,
         128,
         (16, 32, 64, 64),
         (96, 192, 256),
         (160, 3),
         32_000,
         320_000,
-        16,
+        24,
         8_192,
         16,
         16,

@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+from diffusers import StableDiffusionPipeline
 from tokenizers import pre_tokenizers
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from sdkit.pocket.world import objects, words
 
 from .presets import Preset
 
-__all__ = ["build_tokenizer"]
+__all__ = ["adopt", "build_tokenizer", "unknown"]
 
 _END = "</w>"
 
@@ -37,6 +38,34 @@ def build_tokenizer(preset: Preset) -> CLIPTokenizer:
         vocab={token: index for index, token in enumerate(dict.fromkeys(tokens))},
         merges=merges,
         model_max_length=preset.tokens,
+    )
+
+
+def adopt(text: CLIPTextModel, tokenizer: CLIPTokenizer, start: StableDiffusionPipeline) -> None:
+    """Give a text encoder the weights of another that knew fewer words, or others.
+
+    A row of the embedding belongs to a token, whatever its number is in the two vocabularies; tokens that are new keep
+    the random rows that they have.
+    """
+    weights, known = dict(start.text_encoder.state_dict()), start.tokenizer.get_vocab()
+    name = next(n for n in weights if n.endswith("token_embedding.weight"))
+    rows = text.state_dict()[name].clone()
+    for token, number in tokenizer.get_vocab().items():
+        if token in known:
+            rows[number] = weights[name][known[token]]
+    text.load_state_dict(weights | {name: rows})
+
+
+def unknown(preset: Preset, tokenizer: CLIPTokenizer) -> int:
+    """How many of a preset's kinds, counted from the first unknown to the last, have no word of their own in a tokenizer."""
+    known, kinds = tokenizer.get_vocab(), objects(preset.objects)
+    return max(
+        (
+            len(kinds) - n
+            for n, kind in enumerate(kinds)
+            if any(word + _END not in known for word in kind.name.split())
+        ),
+        default=0,
     )
 
 
