@@ -390,7 +390,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--samples",
         type=int,
-        help="train text encoder and UNet on this many scenes (default: the preset's)",
+        help="train text encoder and UNet, or with --stage autoencoder that, on this many scenes (default: the preset's)",
     )
     parser.add_argument(
         "--start",
@@ -432,14 +432,21 @@ def main(argv: list[str] | None = None) -> None:
         if options.start
         else None
     )
-    if start is not None:
+    learn_pixels = partial(
+        train_autoencoder, preset, folder, device=options.device, seed=options.seed
+    )
+    if options.stage == "autoencoder":
+        learn_pixels(total=options.samples, start=start.vae if start is not None else None)
+        return
+    if (
+        start is not None
+    ):  # its autoencoder is learned already, and better if a stage of its own went on with it
         vae = start.vae.to(options.device).requires_grad_(False)
+        load_checkpoint(folder / "autoencoder.pt", {"model": vae})
     elif options.stage == "diffusion":
         vae = latest_autoencoder(preset, folder, options.seed).to(options.device)
     else:
-        vae = train_autoencoder(preset, folder, device=options.device, seed=options.seed)
-    if options.stage == "autoencoder":
-        return
+        vae = learn_pixels()
     tokenizer = _tokenizer(preset, folder / "tokenizer")
     learn = partial(
         train_diffusion,

@@ -54,6 +54,7 @@ class Preset:
         False  # the encoder is the best linear code and stays it: only the decoder is trained
     )
     edges: float = 0.0  # weight of the autoencoder's loss on differences of neighbouring pixels, against softness
+    texture: float = 0.0  # and of that on how much of them there is in each small part of the picture, wherever it lies
     bfloat16: bool = (
         False  # also on processors: pays for wide networks and large batches where AVX-512 has it
     )
@@ -99,6 +100,7 @@ PRESETS = {
         hands=_HANDS,
         linear=True,
         edges=0.15,
+        texture=0.15,
         bfloat16=True,
         groups=4,
         history=12,
@@ -123,6 +125,7 @@ PRESETS = {
         loose=True,
         linear=True,
         edges=0.15,
+        texture=0.15,
         bfloat16=True,
         groups=4,
         history=12,
