@@ -111,7 +111,6 @@ from transformers import (
 )
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
-from sdkit.pocket.training.presets import PRESETS
 from sdkit.pocket.world import objects, words
 
 CHAT = (
@@ -139,9 +138,7 @@ LETTERS = sorted(pre_tokenizers.ByteLevel.alphabet())
 
 def chat_tokenizer(*, padding_side="right", start=None, text="", kind=PreTrainedTokenizerFast):
     """A byte-level tokenizer with a chat template, in which each word of Pocket's world is one token."""
-    spoken = sorted(
-        {*words(objects(PRESETS["pocket2"].objects)), *re.findall(r"\w+", TEMPLATES + text)}
-    )
+    spoken = sorted({*words(objects(64)), *re.findall(r"\w+", TEMPLATES + text)})
     spelled = dict.fromkeys([*SPECIAL, *LETTERS, *spoken, *("Ġ" + word for word in spoken)])
     tokens = {token: i for i, token in enumerate(spelled)}
     backend = Tokenizer(models.BPE(tokens, merges=[], ignore_merges=True))

@@ -14,7 +14,9 @@ from playwright._impl._driver import compute_driver_executable
 import sdkit
 from sdkit.cli import main
 from sdkit.errors import CannotSave, InvalidSettings, MissingExtra
+from sdkit.models.graphs import graph_of, reduced
 from sdkit.pipelines.tokens import read_prompt
+from sdkit.pocket.eightbit import packed, unpacked
 from sdkit.widgets import page
 from sdkit.widgets.page import networks, runtime, script, write
 
@@ -216,6 +218,25 @@ def test_what_a_page_cannot_hold_is_one_sentence(tiny, tmp_path, monkeypatch):
     with pytest.raises(InvalidSettings, match="DDIM and trailing steps"):
         write(tiny, tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("eight", [True, False])
+def test_a_graphs_weights_are_stored_small_and_compute_the_same(eight):
+    import onnxruntime
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 3), torch.nn.Flatten(0, 2), torch.nn.Linear(16, 32))  # fmt: skip
+    if eight:
+        network.load_state_dict(unpacked(packed(network.state_dict())))
+    else:
+        network.half().float()
+    x = torch.randn(1, 8, 18, 18)
+    whole = graph_of(network, {"x": x}, ["y"], {})
+    small = reduced(whole)
+    assert len(small) < len(whole) - (2.5 if eight else 1.8) * (8 * 16 * 9 + 16 * 32)
+    session = onnxruntime.InferenceSession(small, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        np.testing.assert_allclose(session.run(None, {"x": x.numpy()})[0], network(x), atol=1e-5)
 
 
 @pytest.mark.parametrize("names", [page._PANEL, page._WORKER], ids=["panel", "worker"])

@@ -249,18 +249,19 @@ def test_the_evaluation_runs_on_it_and_can_tell_right_from_wrong(trained):
     from sdkit.pocket.training.judge import Verdict
     from sdkit.pocket.training.presets import PRESETS
 
-    asked = questions(replace(PRESETS["pocket2"]), 40)
+    preset = PRESETS["pocket2"]
+    asked = questions(preset, 40)
     assert len({q.prompt for q in asked}) > 30
     assert any(q.unseen for q in asked)
-    kinds = {k.name: i for i, k in enumerate(objects(64))}
+    kinds = {k.name: i for i, k in enumerate(objects(preset.objects))}
 
     def verdict(scene, shift):
         """A judge who sees every object `shift` kinds further down the list."""
-        where = np.zeros((65, 16, 16), np.float32)
+        where = np.zeros((len(kinds) + 1, 16, 16), np.float32)
         colours = np.zeros((11, 16, 16), np.float32)
         for item in scene.items:
             x, y = int(item.x * 16), int(item.y * 16)
-            where[(kinds[item.kind.name] + shift) % 64, y, x] = 1
+            where[(kinds[item.kind.name] + shift) % len(kinds), y, x] = 1
             colours[("natural", *COLOURS).index(item.colour or "natural"), y, x] = 1
         return Verdict(where, colours, scene.style, scene.background, scene.count)
 
@@ -358,6 +359,55 @@ def test_a_run_that_goes_on_keeps_the_words_and_the_weights_of_its_start(trained
         kept.get_vocab()
         == CLIPTokenizer.from_pretrained(trained / "weights" / "tokenizer").get_vocab()
     )
+
+
+@pytest.mark.training
+def test_a_run_that_goes_on_may_learn_more_words(trained, tmp_path):
+    """Known words keep their rows under their new numbers; scenes of the curriculum show mostly what is new."""
+    from diffusers import StableDiffusionPipeline
+
+    from sdkit.pocket.train import Diffusion
+    from sdkit.pocket.training.data import training_scenes
+    from sdkit.pocket.training.presets import PRESETS
+    from sdkit.pocket.training.tokenizer import build_tokenizer, unknown
+
+    start = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    assert unknown(PRESETS["tiny"], start.tokenizer) == 0
+    more = replace(PRESETS["tiny"], objects=7, shards=4, shard=64)
+    assert unknown(more, start.tokenizer) == 3
+    tokenizer = build_tokenizer(more)
+    run = Diffusion(more, tokenizer, tmp_path, "cpu", start)
+    ours = run.text.get_input_embeddings().weight
+    theirs = start.text_encoder.get_input_embeddings().weight
+    numbers, before = tokenizer.get_vocab(), start.tokenizer.get_vocab()
+    for word in words(objects(4)):
+        token = f"{word}</w>"
+        assert torch.equal(ours[numbers[token]], theirs[before[token]]), word
+    assert any(numbers[token] != before[token] for token in before if token in numbers)
+
+    def share(shard):
+        new = {kind.name for kind in objects(7)[4:]}
+        seen = [scene.items[0].kind.name in new for scene in training_scenes(more, shard, new=3)]
+        return sum(seen) / len(seen)
+
+    assert share(0) > 0.65 > share(1)
+
+
+@pytest.mark.training
+def test_a_decoder_may_go_on_alone(trained, tmp_path):
+    from diffusers import AutoencoderKL
+
+    from sdkit.pocket.train import main
+
+    given = ["--preset", "tiny", "--folder", str(tmp_path), "--start", str(trained / "weights")]
+    main([*given, "--stage", "autoencoder", "--samples", "8"])
+    main([*given, "--samples", "16"])
+    before, after = (
+        AutoencoderKL.from_pretrained(folder / "vae")
+        for folder in (trained / "weights", tmp_path / "tiny" / "weights")
+    )
+    assert after.config.scaling_factor == before.config.scaling_factor
+    assert not torch.equal(after.decoder.conv_out.weight, before.decoder.conv_out.weight)
 
 
 def _meets(folder, team):

@@ -16,7 +16,7 @@ from sdkit.errors import InvalidSettings
 from sdkit.pocket import history
 from sdkit.pocket.evaluate import sharpness
 from sdkit.pocket.training import art
-from sdkit.pocket.training.autoencoder import edge_loss, thumbnail
+from sdkit.pocket.training.autoencoder import edge_loss, texture_loss, thumbnail
 from sdkit.pocket.training.convolution import quicken
 from sdkit.pocket.training.draw import find_hands, render
 from sdkit.pocket.training.linear import as_convolution, components, start_linear
@@ -196,6 +196,10 @@ def test_edges_and_sharpness_notice_blur():
         0, abs=1e-6
     )  # another brightness has the same edges
     assert edge_loss(soft, x) > 0.01
+    assert texture_loss(soft, x) > 0.01
+    assert texture_loss(x + 0.3, x).item() == pytest.approx(0, abs=1e-5)
+    moved = x.roll(1, -1)  # as much texture in each part, elsewhere
+    assert texture_loss(moved, x) < 0.4 * texture_loss(soft, x)
     pictures = (x.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     blurred = (soft.permute(0, 2, 3, 1).numpy() * 255).astype(np.uint8)
     assert sharpness(pictures, pictures) == 1

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING
 from sdkit.errors import MissingExtra
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-__all__ = ["graph_of", "halved", "need"]
+__all__ = ["graph_of", "need", "reduced"]
 
 _OPSET = 20
+_WHOLE = 1e-3  # how near to a whole number a level must be; half precision is ten times as far
 _SMALL = 64  # values; what is smaller stays as it is: casting it back costs more than it saves
 
 
@@ -74,27 +77,45 @@ def graph_of(
     return stream.getvalue()
 
 
-def halved(graph: bytes) -> bytes:
-    """Store a graph's weights in half precision; they become single precision again where they are used.
+def reduced(graph: bytes) -> bytes:
+    """Store a graph's weights small: in eight bits where these say exactly the same, else in half precision.
 
-    The runtime does that once, when it opens the graph, so that only the file is smaller and not the arithmetic.
+    They become single precision again where they are used. The runtime does that once, when it opens the graph, so that
+    only the file is smaller and not the arithmetic.
     """
     import numpy as np
     import onnx
-    from onnx import numpy_helper
+    from onnx import helper, numpy_helper
 
     model = onnx.load_from_string(graph)
-    casts = []
+    nodes, scales = [], []
     for weight in model.graph.initializer:
         if weight.data_type != onnx.TensorProto.FLOAT or np.prod(weight.dims) < _SMALL:
             continue
-        name = weight.name
-        values = numpy_helper.to_array(weight).astype(np.float16)
-        weight.CopyFrom(numpy_helper.from_array(values, f"{name}.half"))
-        casts.append(
-            onnx.helper.make_node("Cast", [weight.name], [name], to=onnx.TensorProto.FLOAT)
-        )
-    nodes = [*casts, *model.graph.node]  # a graph's nodes stand in the order in which they run
+        name, values = weight.name, numpy_helper.to_array(weight)
+        small, whole, scale = f"{name}.small", name, _rows(values)
+        if scale is not None:
+            whole = f"{name}.levels"
+            scales.append(numpy_helper.from_array(scale, f"{name}.scale"))
+            nodes.append(helper.make_node("Mul", [whole, f"{name}.scale"], [name]))
+        stored = values.astype(np.float16) if scale is None else (values / scale).round().astype(np.int8)  # fmt: skip
+        weight.CopyFrom(numpy_helper.from_array(stored, small))
+        nodes.insert(0, helper.make_node("Cast", [small], [whole], to=onnx.TensorProto.FLOAT))
+    model.graph.initializer.extend(scales)
+    nodes.extend(model.graph.node)  # a graph's nodes stand in the order in which they run
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     return bytes(model.SerializeToString())
+
+
+def _rows(values: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """The scales by which rows (or columns, as exported) are whole numbers of at most 127 in size; None if they are not."""
+    import numpy as np
+
+    for axis in (0, values.ndim - 1) if values.ndim > 1 else ():
+        others = tuple(n for n in range(values.ndim) if n != axis)
+        scale = np.abs(values).max(others, keepdims=True) / 127
+        levels = values / np.where(scale > 0, scale, 1)
+        if np.abs(levels - levels.round()).max() < _WHOLE:
+            return np.where(scale > 0, scale, 1).astype(np.float32)
+    return None

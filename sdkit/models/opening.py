@@ -43,16 +43,18 @@ def load_pocket(place: Path, dtype: torch.dtype, parts: dict[str, Any]) -> Diffu
     with no_note_on_torchvision():
         from diffusers import StableDiffusionPipeline
 
+    turbo = place != Path(pocket.path())
+    if turbo and "unet" not in parts:
+        from sdkit.pocket.turbo import open_unet
+
+        parts = {**parts, "unet": open_unet(place).to(dtype)}
     with _no_bars():  # it takes a moment: bars would only flicker
         # to save memory diffusers places tensor by tensor, which for a few dozen MB costs more than it saves
         pipe: DiffusionPipeline = StableDiffusionPipeline.from_pretrained(
             pocket.path(), dtype=dtype, local_files_only=True, low_cpu_mem_usage=False, **parts
         )
-        if place != Path(pocket.path()):
-            from sdkit.pocket.turbo import open_unet
-
-            pipe.register_modules(unet=open_unet(pipe.unet, place).to(dtype))
-            pipe.register_to_config(_name_or_path=str(place))
+    if turbo:
+        pipe.register_to_config(_name_or_path=str(place))
     return pipe
 
 

@@ -21,7 +21,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Command line: train what is not finished yet, then write the difference to the teacher."""
+    """Command line: train what is not finished yet, then write its weights."""
     parser = argparse.ArgumentParser(prog="python -m sdkit.pocket.distil", description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, default="pocket2")
     parser.add_argument(
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         seed=options.seed,
     )
     defaults = {"steps": steps, "guidance_scale": preset.guidance_scale}
-    write_unet(unet.cpu(), teacher.unet.cpu(), preset.facts | defaults, folder / "weights-turbo")
+    write_unet(unet, preset.facts | defaults, folder / "weights-turbo")
 
 
 if __name__ == "__main__":

@@ -297,7 +297,7 @@ def main(argv: list[str] | None = None) -> None:
     pipe.set_progress_bar_config(disable=True)
     own = preset.steps
     if options.turbo:
-        pipe.unet, own = open_unet(pipe.unet, options.turbo), preset.turbo_steps
+        pipe.unet, own = open_unet(options.turbo), preset.turbo_steps
     facts = report(
         pipe,
         judge,

@@ -78,7 +78,7 @@ def _shard(
     vae: AutoencoderKL,
     code: Callable[[Tensor], Tensor],
     folder: Path,
-    new: int,
+    new: int = 0,
 ) -> tuple[Tensor, Tensor, list[Scene]]:
     """Latents `(N, C, 16, 16)` (scaled), masks `(N, 2, 16, 16)` and scenes of one shard, rendered and coded on first use."""
     scenes = training_scenes(preset, number, new)

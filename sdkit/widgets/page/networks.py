@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sdkit.attention.layers import Layer, find_layers, grid_at
 from sdkit.errors import InvalidSettings
-from sdkit.models.graphs import graph_of, halved
+from sdkit.models.graphs import graph_of, reduced
 from sdkit.pipelines.families import autoencoder_of, denoiser_of, family_of
 from sdkit.pipelines.latents import scale_of
 from sdkit.pipelines.previews import rgb_of
@@ -97,7 +97,7 @@ def facts(pipe: Any) -> dict[str, Any]:
 
 @torch.no_grad()
 def graphs(pipe: Any) -> dict[str, bytes]:
-    """The networks as graphs with weights in half precision: ``words``, ``denoiser`` and ``decoder``."""
+    """The networks as graphs with weights stored small: ``words``, ``denoiser`` and ``decoder``."""
     network = denoiser_of(pipe)
     channels, side = int(network.config.in_channels), int(network.config.sample_size)
     ids = torch.full((2, pipe.tokenizer.model_max_length), pipe.tokenizer.pad_token_id)
@@ -118,7 +118,7 @@ def graphs(pipe: Any) -> dict[str, bytes]:
         ),
         "decoder": graph_of(decode, {"latents": inputs["latents"][:1]}, ["pixels"], {}),
     }
-    return {name: halved(graph) for name, graph in made.items()}
+    return {name: reduced(graph) for name, graph in made.items()}
 
 
 def _finest(pipe: Any) -> list[Layer]:
