@@ -79,6 +79,9 @@ def run(book: Any, folder: Path, most: float = _LIMIT) -> Lesson:
     book.cells.append(nbformat.v4.new_code_cell(_COST))
     paths = [str(Path(__file__).parent / "watch"), str(ROOT), os.environ.get("PYTHONPATH", "")]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "SDKIT_WATCH": str(log)}
+    # beside another kernel, a second thread waits more than it works
+    if "PYTEST_XDIST_WORKER" in env:
+        env["OMP_NUM_THREADS"] = "1"
     client = NotebookClient(
         book,
         timeout=1800,
