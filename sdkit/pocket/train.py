@@ -308,7 +308,7 @@ def train_diffusion(
                     run.save()
                 if time.monotonic() - sampled > _SHOW:
                     sampled = time.monotonic()
-                    if preset.linear and start is None:  # its decoder may be learning beside
+                    if preset.linear:  # its decoder may be learning beside
                         load_checkpoint(folder / "autoencoder.pt", {"model": vae})
                     with run.averaged():
                         _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
@@ -432,19 +432,15 @@ def main(argv: list[str] | None = None) -> None:
         if options.start
         else None
     )
+    known = start.vae if start is not None else None
     learn_pixels = partial(
         train_autoencoder, preset, folder, device=options.device, seed=options.seed
     )
     if options.stage == "autoencoder":
-        learn_pixels(total=options.samples, start=start.vae if start is not None else None)
+        learn_pixels(total=options.samples, start=known)
         return
-    if (
-        start is not None
-    ):  # its autoencoder is learned already, and better if a stage of its own went on with it
-        vae = start.vae.to(options.device).requires_grad_(False)
-        load_checkpoint(folder / "autoencoder.pt", {"model": vae})
-    elif options.stage == "diffusion":
-        vae = latest_autoencoder(preset, folder, options.seed).to(options.device)
+    if known is not None or options.stage == "diffusion":
+        vae = latest_autoencoder(preset, folder, options.seed, known).to(options.device)
     else:
         vae = learn_pixels()
     tokenizer = _tokenizer(preset, folder / "tokenizer")

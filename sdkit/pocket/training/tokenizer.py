@@ -59,14 +59,12 @@ def adopt(text: CLIPTextModel, tokenizer: CLIPTokenizer, start: StableDiffusionP
 def unknown(preset: Preset, tokenizer: CLIPTokenizer) -> int:
     """How many of a preset's kinds, counted from the first unknown to the last, have no word of their own in a tokenizer."""
     known, kinds = tokenizer.get_vocab(), objects(preset.objects)
-    return max(
-        (
-            len(kinds) - n
-            for n, kind in enumerate(kinds)
-            if any(word + _END not in known for word in kind.name.split())
-        ),
-        default=0,
+    missing = (
+        len(kinds) - n
+        for n, kind in enumerate(kinds)
+        if any(word + _END not in known for word in kind.name.split())
     )
+    return next(missing, 0)
 
 
 def _merges(vocabulary: tuple[str, ...]) -> list[tuple[str, str]]:
