@@ -252,7 +252,7 @@ _SCALE = {"small": 0.55, "normal": 1.0, "big": 1.3}
 
 # how far a thing strays from its place, large or small, and from its size
 _LOOSE: Final = (0.09, 0.04, 0.84, 1.08)
-_TIGHT: Final = (0.045, 0.025, 0.94, 1.06)
+_TIGHT: Final = (0.08, 0.035, 0.86, 1.08)
 
 
 def _place(

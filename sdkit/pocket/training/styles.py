@@ -95,7 +95,8 @@ def _oil_painting(image: Array, mask: Array) -> Array:
 
 
 def _pixel_art(image: Array, mask: Array) -> Array:
-    side, cells = image.shape[0], 22
+    # as many pixels as an old game's sprites; four fill a latent's square, so that their borders fall on its grid
+    side, cells = image.shape[0], 32
     small = Image.fromarray((np.clip(_saturate(image, 1.2), 0, 1) * 255).astype(np.uint8)).resize(
         (cells, cells), Image.Resampling.BOX
     )
