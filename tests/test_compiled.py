@@ -26,7 +26,8 @@ def test_the_picture_is_torchs_up_to_rounding(tiny):
     compile_onnx(tiny)
     after = [pixels(tiny), pixels(tiny, guidance_scale=1.0), pixels(tiny, width=32, height=48)]
     assert max(np.abs(a - b).max() for a, b in zip(before, after, strict=True)) <= 1
-    assert tiny.unet.forward.graph._sessions, "onnxruntime was never asked"
+    for network in (tiny.unet, tiny.vae.decoder):
+        assert network.forward.graph._sessions, "onnxruntime was never asked"
 
 
 def test_whoever_looks_inside_is_answered_by_torch(tiny):
@@ -64,6 +65,34 @@ def test_changed_weights_change_the_picture(fast):
     assert (before != after).any()
     del fast.unet.forward
     assert np.abs(pixels(fast) - after).max() <= 1
+
+
+def test_a_changed_decoder_changes_the_picture_and_a_watched_one_is_torchs(fast):
+    before = pixels(fast)
+    with torch.no_grad():
+        fast.vae.decoder.conv_out.bias.data.add_(0.2)
+    after = pixels(fast)
+    assert after.mean() > before.mean() + 10
+    graph = fast.vae.decoder.forward.graph
+    seen, asked = [], graph.answers
+    graph.answers = lambda given: seen.append(asked(given)) or seen[-1]
+    with_hook = fast.vae.decoder.mid_block.register_forward_hook(lambda *_: None)
+    assert np.abs(pixels(fast) - after).max() <= 1
+    with_hook.remove()
+    pixels(fast)
+    assert seen == [False, True]
+
+
+def test_layers_that_are_added_between_runs_are_looked_at(fast):
+    pixels(fast)
+    seen = []
+    fast.unet.mid_block.attentions[0].register_module("extra", torch.nn.Identity())
+    fast.unet.mid_block.attentions[0].extra.register_forward_hook(lambda *_: seen.append(1))
+    graph, asked = fast.unet.forward.graph, []
+    own = graph.answers
+    graph.answers = lambda given: asked.append(own(given)) or asked[-1]
+    pixels(fast)
+    assert not any(asked), "somebody looks inside, so torch computes"
 
 
 def test_a_panel_can_stop_it_between_steps_without_losing_the_graph(fast):

@@ -187,6 +187,23 @@ def test_the_command_writes_what_can_be_opened_and_fewer_steps_go_on_from_more(t
     assert two.seen == 0
 
 
+@pytest.mark.training
+def test_a_turbo_follows_what_its_teacher_has_learned_since(tmp_path):
+    old, new = untrained(), untrained()
+    for weight in new.unet.parameters():
+        weight.data.add_(0.01)
+    for name, pipe in (("old", old), ("new", new)):
+        pipe.save_pretrained(tmp_path / name)
+    turbo = student_of(old.unet)
+    turbo.time_embedding.cond_proj.weight.data.fill_(0.5)
+    write_unet(turbo, TINY.facts, tmp_path / "turbo")
+    asked = ["--preset", "tiny", "--folder", str(tmp_path), "--teacher", str(tmp_path / "new")]
+    main([*asked, "--samples", "4", "--start", str(tmp_path / "turbo"), str(tmp_path / "old")])
+    went_on = open_unet(tmp_path / "tiny" / "weights-turbo").state_dict()
+    assert (went_on["conv_in.weight"] - new.unet.conv_in.weight).abs().mean() < 3e-3
+    assert abs(went_on["time_embedding.cond_proj.weight"].mean() - 0.5) < 0.05
+
+
 # -- its file ---------------------------------------------------------------------------------------------------------
 
 

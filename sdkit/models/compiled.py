@@ -1,6 +1,6 @@
-"""A denoiser that `onnxruntime` computes, inside a pipeline that stays as plain as it was.
+"""A denoiser and a decoder that `onnxruntime` computes, inside a pipeline that stays as plain as it was.
 
-The design decision: only the module's ``forward`` is another one. Whoever calls the network calls the graph; whoever
+The design decision: only a module's ``forward`` is another one. Whoever calls the network calls the graph; whoever
 looks inside it (hooks on its layers, processors of their own, gradients) is answered by torch, as if nothing were compiled.
 The graph is made at the first call, and made again when the weights are no longer those that it holds.
 """
@@ -28,6 +28,12 @@ __all__ = ["check_onnx", "compile_onnx"]
 _MOST = 450_000_000  # parameters: one graph holds 2 GB
 _MORE = ("addition_embed_type", "class_embed_type", "encoder_hid_dim_type")
 _CALL = ("sample", "timestep", "encoder_hidden_states")
+_FREE = {  # by the names of a network's call: the axes of what it is given that may change
+    "sample": {0: "batch", 2: "rows", 3: "columns"},
+    "timestep": {0: "moments"},
+    "encoder_hidden_states": {0: "batch", 1: "length"},
+    "timestep_cond": {0: "batch"},
+}
 
 
 def check_onnx(device: str) -> None:
@@ -40,7 +46,7 @@ def check_onnx(device: str) -> None:
 
 
 def compile_onnx(pipe: Any) -> None:
-    """Have `onnxruntime` compute a pipeline's denoiser from now on.
+    """Have `onnxruntime` compute a pipeline's denoiser from now on, and its decoder where that is an `AutoencoderKL`'s.
 
     Raises
     ------
@@ -61,77 +67,85 @@ def compile_onnx(pipe: Any) -> None:
             f'compile="onnx" takes networks of up to {_MOST / 1e6:.0f} million parameters in float32, and this one has '
             f"{size / 1e6:.0f} million in {str(network.dtype).removeprefix('torch.')}; pass compile=True instead."
         )
-    network.forward = _compiled(network)
+    guided = ("timestep_cond",) if config.time_cond_proj_dim else ()
+    network.forward = _compiled(_Graph(network, (*_CALL, *guided), _UNet(network)))
+    vae: Any = getattr(pipe, "vae", None)
+    if type(vae).__name__ == "AutoencoderKL" and vae.dtype == torch.float32:
+        decoder = vae.decoder
+        decoder.forward = _compiled(_Graph(decoder, ("sample",), _Decoder(decoder)))
 
 
-def _compiled(network: Any) -> Callable[..., Any]:
+def _compiled(graph: _Graph) -> Callable[..., Any]:
     """The network's own ``forward``, computed by a graph wherever that is the same."""
-    own = network.forward
-    graph = _Graph(network, own)
+    own = graph.plain.call
 
     @wraps(own)
     def forward(*args: Any, **kwargs: Any) -> Any:
         given = dict(zip(_CALL, args, strict=False)) | kwargs
-        plain = given.pop("return_dict", True)
+        named = given.pop("return_dict", True)
+        given = {name: value for name, value in given.items() if value is not None}
         if len(args) > len(_CALL) or not graph.answers(given):
             return own(*args, **kwargs)
-        sample = graph(given)
-        if not plain:
-            return (sample,)
-        from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
-
-        return UNet2DConditionOutput(sample=sample)
+        return graph.plain.answer(graph(given), named=named)
 
     forward.graph = graph  # type: ignore[attr-defined] # by which others see that it is compiled
     return forward
 
 
 class _Graph:
-    """The graph of a UNet and its sessions, one for each number of threads that was computed with."""
+    """The graph of a network and its sessions, one for each number of threads that was computed with.
 
-    def __init__(self, network: Any, own: Callable[..., Any]) -> None:
-        self.network, self.own = network, own
+    `told` is everything that a call says which the graph can answer; `plain` is the network with that as its arguments.
+    """
+
+    def __init__(self, network: Any, told: tuple[str, ...], plain: _Plain) -> None:
+        self.network, self.told, self.plain = network, told, plain
         self._sessions: dict[int, Any] = {}
         self._state: int | None = None
         self._moment = float("-inf")
         self._bytes = b""
-        self._processors = self._present()
-
-    def _present(self) -> list[int]:
-        return [id(m.processor) for m in self.network.modules() if hasattr(m, "processor")]
+        self._look()
+        self._own_processors = self._processors()
 
     def answers(self, given: dict[str, Any]) -> bool:
         """Whether the graph computes what this call wants; if somebody looks inside the network, torch does."""
-        tensors: list[Any] = [given.get(name) for name in ("sample", "encoder_hidden_states")]
-        told = {name for name, value in given.items() if value is not None}
-        config: Any = self.network.config
-        guided = {"timestep_cond"} if config.time_cond_proj_dim else set()
-        return (
-            all(isinstance(t, torch.Tensor) and t.device.type == "cpu" for t in tensors)
-            and all(t.dtype == torch.float32 for t in tensors)
-            and told == {*_CALL, *guided}
-            and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
-            and not self._watched()
-            and self._present() == self._processors
-        )
+        if given.keys() != set(self.told):
+            return False
+        tensors = [value for name, value in given.items() if name != "timestep"]
+        if not all(isinstance(t, torch.Tensor) and t.device.type == "cpu" for t in tensors):
+            return False
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+            return False
+        if any(t.dtype != torch.float32 for t in tensors):
+            return False
+        if self._begins(given):
+            self._look()
+        return not self._watched() and self._processors() == self._own_processors
+
+    def _begins(self, given: dict[str, Any]) -> bool:
+        """Whether this is the first call of a run, in which time runs down; within one nobody loads anything."""
+        return "timestep" not in given or _moment(given) >= self._moment
+
+    def _look(self) -> None:
+        """List the layers: walking through them at every step would take Pocket a tenth of it."""
+        layers = list(self.network.modules())
+        self._inner = [m for m in layers if m is not self.network]
+        self._attentions = [m for m in layers if hasattr(m, "processor")]
+
+    def _processors(self) -> list[int]:
+        return [id(m.processor) for m in self._attentions]
 
     def _watched(self) -> bool:
-        inner = (module for module in self.network.modules() if module is not self.network)
-        return any(m._forward_hooks or m._forward_pre_hooks for m in inner)  # noqa: SLF001 - torch has no other way to ask
+        return any(m._forward_hooks or m._forward_pre_hooks for m in self._inner)  # noqa: SLF001 - torch has no other way to ask
 
     def __call__(self, given: dict[str, Any]) -> Tensor:
-        moment = torch.as_tensor(given["timestep"], dtype=torch.float32)
-        inputs = {
-            "sample": given["sample"],
-            "moment": moment.reshape(-1),
-            "words": given["encoder_hidden_states"],
-        }
-        if given.get("timestep_cond") is not None:
-            inputs["scale"] = given["timestep_cond"].float()
-        now = float(moment.max())
-        if now >= self._moment:  # time runs down within a run, so this is a new one
+        inputs = {name: torch.as_tensor(given[name], dtype=torch.float32) for name in self.told}
+        if "timestep" in inputs:
+            inputs["timestep"] = inputs["timestep"].reshape(-1)
+        if self._begins(given):
             self._renew(inputs)
-        self._moment = now
+        if "timestep" in given:
+            self._moment = _moment(given)
         arrays = {name: t.detach().contiguous().numpy() for name, t in inputs.items()}
         return torch.from_numpy(self._session().run(None, arrays)[0])
 
@@ -140,14 +154,7 @@ class _Graph:
         state = condition_of(self.network)
         if state == self._state:
             return
-        free = {
-            "sample": {0: "batch", 2: "rows", 3: "columns"},
-            "moment": {0: "moments"},
-            "words": {0: "batch", 1: "length"},
-            "scale": {0: "batch"},
-        }
-        free = {name: axes for name, axes in free.items() if name in inputs}
-        self._bytes = graph_of(_Plain(self.network, self.own), inputs, ["noise"], free)
+        self._bytes = graph_of(self.plain, inputs, ["answer"], {name: _FREE[name] for name in inputs})  # fmt: skip
         self._sessions.clear()
         self._state = state
 
@@ -158,7 +165,7 @@ class _Graph:
         if threads not in self._sessions:
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = threads
-            # threads that spin while torch decodes would take the cores from it
+            # threads that spin while torch works would take the cores from it
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             self._sessions[threads] = onnxruntime.InferenceSession(
                 self._bytes, options, providers=["CPUExecutionProvider"]
@@ -166,13 +173,40 @@ class _Graph:
         return self._sessions[threads]
 
 
+def _moment(given: dict[str, Any]) -> float:
+    return float(torch.as_tensor(given["timestep"]).max())
+
+
 class _Plain(nn.Module):
-    """A UNet's call with nothing but tensors."""
+    """A network's own call, whatever its ``forward`` is now, with nothing but tensors."""
 
-    def __init__(self, network: nn.Module, call: Callable[..., Any]) -> None:
+    def __init__(self, network: Any) -> None:
         super().__init__()
-        self.network, self.call = network, call  # the one is only held: its weights are found there
+        # the one is only held: its weights are found there
+        self.network, self.call = network, network.forward
 
+    @staticmethod
+    def answer(output: Tensor, *, named: bool) -> Any:  # noqa: ARG004 - some have but one way to answer
+        """What the network itself would answer with, for the graph's output."""
+        return output
+
+
+class _Decoder(_Plain):
+    def forward(self, sample: Tensor) -> Tensor:
+        """Latents ``(B, C, h, w)`` to a picture ``(B, 3, H, W)``."""
+        picture: Tensor = self.call(sample)
+        return picture
+
+
+class _UNet(_Plain):
     def forward(self, sample: Tensor, moment: Tensor, words: Tensor, scale: Tensor | None = None) -> Tensor:  # fmt: skip
         """The prediction ``(B, C, h, w)``."""
-        return self.call(sample, moment, words, timestep_cond=scale, return_dict=False)[0]
+        noise: Tensor = self.call(sample, moment, words, timestep_cond=scale, return_dict=False)[0]
+        return noise
+
+    @staticmethod
+    def answer(output: Tensor, *, named: bool) -> Any:
+        """The prediction with its name, unless a plain tuple is asked for."""
+        from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+
+        return UNet2DConditionOutput(sample=output) if named else (output,)

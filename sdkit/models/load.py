@@ -76,8 +76,8 @@ def load(
         ``"auto"``, ``"full"``, ``"low"`` or a size such as ``"8GB"``: what may lie on the device; `sdkit.plan` shows it.
     compile
         Compile the denoiser with `torch.compile`: the first picture takes minutes, the next ones less time. ``"onnx"``
-        has `onnxruntime` (extra ``fast``) compute it instead, on the processor: seconds more for the first picture, and
-        small networks such as Pocket's take some 0.6 of the time. Its pictures are torch's up to rounding; what looks into
+        has `onnxruntime` (extra ``fast``) compute it and the decoder instead, on the processor: seconds more for the first
+        picture, and small networks such as Pocket's take some 0.6 of the time. Its pictures are torch's up to rounding; what looks into
         the layers (attention, edits, gradients) is answered by torch.
 
     Returns

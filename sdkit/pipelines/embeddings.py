@@ -37,14 +37,16 @@ def _fingerprint(pipe: Any, encoder: Any, tokenizer: Any) -> tuple[Any, ...] | N
     if moved == "nothing":
         if getattr(encoder, "_hf_hook", None):
             return None
+        device = pipe.device
         weights = tuple((p.data_ptr(), p._version) for p in encoder.parameters())
     else:  # offloading gives the same parameters another place on every trip
+        device = pipe._execution_device
         weights = tuple((id(p), p._version) for p in encoder.parameters())
     return (
         id(encoder),
         id(tokenizer),
         len(tokenizer),
-        pipe._execution_device,
+        device,
         encoder.dtype,
         hash(weights),
     )

@@ -118,7 +118,8 @@ def offloaded(pipe: Any) -> str:
     """What of a pipeline is offloaded now; words as in `Way`."""
     if getattr(pipe, "_all_hooks", None):
         return "models"
-    if any(hasattr(m, "_hf_hook") for m in denoiser_of(pipe).modules()):
+    # a module says by raising that it has no such attribute, which takes a while where there are hundreds
+    if any("_hf_hook" in vars(m) for m in denoiser_of(pipe).modules()):
         return "all layers"
     if by_layers(denoiser_of(pipe)):
         return "layers"
@@ -132,6 +133,8 @@ def offloaded(pipe: Any) -> str:
 
 def by_layers(network: Any) -> bool:
     """Whether diffusers brings the layers of a network to the device one after the other."""
+    if not any("_diffusers_hook" in vars(m) for m in network.modules()):  # as in `offloaded`
+        return False
     from diffusers.hooks.group_offloading import _is_group_offload_enabled
 
     return bool(_is_group_offload_enabled(network))

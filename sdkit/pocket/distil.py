@@ -10,12 +10,12 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 
 from . import path as shipped
-from .training.imitation import train_turbo
+from .training.imitation import followed, train_turbo
 from .training.presets import PRESETS
-from .turbo import write_unet
+from .turbo import open_unet, write_unet
 
 __all__ = ["main"]
 
@@ -43,6 +43,13 @@ def main(argv: list[str] | None = None) -> None:
         type=int,
         help="ways from noise to picture to learn from (default: the preset's)",
     )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        nargs=2,
+        metavar=("TURBO", "TEACHER"),
+        help="go on from a Turbo whose teacher has learned since: the folders of both as they were",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
@@ -54,6 +61,11 @@ def main(argv: list[str] | None = None) -> None:
     preset, folder = PRESETS[options.preset], options.folder / options.preset
     steps = options.steps or preset.turbo_steps
     teacher = StableDiffusionPipeline.from_pretrained(options.teacher, dtype=torch.float32)
+    start = None
+    if options.start:
+        turbo, before = options.start
+        old = UNet2DConditionModel.from_pretrained(before / "unet", dtype=torch.float32)
+        start = followed(open_unet(turbo), old, teacher.unet)
     unet = train_turbo(
         preset,
         teacher,
@@ -63,6 +75,7 @@ def main(argv: list[str] | None = None) -> None:
         device=options.device,
         bfloat16=options.bfloat16 or preset.bfloat16,
         seed=options.seed,
+        start=start,
     )
     defaults = {"steps": steps, "guidance_scale": preset.guidance_scale}
     write_unet(unet, preset.facts | defaults, folder / "weights-turbo")

@@ -26,7 +26,7 @@ from .muon import optimizers, prepare
 from .presets import Preset
 from .wording import wording
 
-__all__ = ["SCALES", "Imitation", "student_of", "train_turbo"]
+__all__ = ["SCALES", "Imitation", "followed", "student_of", "train_turbo"]
 
 SCALES = (1.0, 7.0)  # of guidance; beyond, the teacher's own pictures break
 _INPUT = 64  # numbers that tell the student the guidance scale
@@ -43,6 +43,22 @@ def student_of(teacher: UNet2DConditionModel) -> UNet2DConditionModel:
     student = UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": _INPUT})
     student.load_state_dict(teacher.state_dict(), strict=False)
     torch.nn.init.zeros_(student.time_embedding.cond_proj.weight)
+    return student
+
+
+def followed(
+    student: UNet2DConditionModel, old: UNet2DConditionModel, new: UNet2DConditionModel
+) -> UNet2DConditionModel:
+    """The student of an `old` teacher, moved by what its teacher has learned since: the `new` weights less the old.
+
+    What a network learns adds up in its weights (Ilharco et al., arXiv:2212.04089), as long as both go on from the same.
+    """
+    before, after = old.state_dict(), new.state_dict()
+    moved = {
+        name: value + after[name] - before[name] if name in after else value
+        for name, value in student.state_dict().items()
+    }
+    student.load_state_dict(moved)
     return student
 
 
@@ -69,10 +85,14 @@ class Imitation:
         folder: Path,
         device: str,
         bfloat16: bool,
+        start: UNet2DConditionModel | None = None,
     ) -> None:
         self.teacher, self.steps, self.device, self.bfloat16 = teacher, steps, device, bfloat16
         self.path = folder / f"turbo-{steps}.pt"
-        self.unet = student_of(teacher.unet).to(device, memory_format=torch.channels_last)
+        self.unet = student_of(teacher.unet)
+        if start is not None:
+            self.unet.load_state_dict(start.state_dict())
+        self.unet.to(device, memory_format=torch.channels_last)
         if device == "cpu":
             quicken(self.unet)
         self.opts = self._optimizers(preset.turbo_lr)
@@ -158,14 +178,19 @@ def train_turbo(
     device: str = "cpu",
     bfloat16: bool = False,
     seed: int = 0,
+    start: UNet2DConditionModel | None = None,
 ) -> UNet2DConditionModel:
-    """Train (or finish training) a student of `teacher` that makes a picture in `steps` evaluations; returns it."""
+    """Train (or finish training) a student of `teacher` that makes a picture in `steps` evaluations; returns it.
+
+    It begins as a copy of the teacher, or with the weights of `start`.
+    """
     total = total or preset.turbo_samples
     torch.manual_seed(seed)
     for part in (teacher.unet, teacher.text_encoder):
         part.to(device).eval().requires_grad_(False)
     teacher.unet.to(memory_format=torch.channels_last)
-    run, batch = Imitation(preset, teacher, steps, folder, device, bfloat16), preset.turbo_batch
+    run = Imitation(preset, teacher, steps, folder, device, bfloat16, start)
+    batch = preset.turbo_batch
     shape = (batch // 2, preset.latents, 16, 16)
     saved = time.monotonic()
     bar = tqdm(
