@@ -101,6 +101,7 @@ def test_a_panel_can_stop_it_between_steps_without_losing_the_graph(fast):
     with stoppable(fast, lambda: None):
         pixels(fast)
     assert fast.unet.forward.graph._sessions
+    assert fast.vae.decoder.forward.graph._sessions
 
 
 def test_what_it_cannot_do_is_one_sentence_before_loading(monkeypatch):

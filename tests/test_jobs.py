@@ -87,6 +87,15 @@ def test_while_requests_stream_in_the_run_goes_on_and_shows_its_picture():
     ]
 
 
+def test_what_is_made_quickly_follows_the_hand_without_a_pause():
+    panel = Panel()
+    worker = Worker(lambda request, _job: request, panel, settle=3600, pace=3600)
+    for request in range(5):
+        worker.submit(request)
+        assert worker.join(PATIENCE)
+    assert [request for kind, request in panel.events if kind == "done"] == list(range(5))
+
+
 def test_a_request_after_which_none_follows_stops_the_run_at_once():
     panel, gate = Panel(), Gate()
     worker = Worker(gate, panel, settle=3600, pace=3600)

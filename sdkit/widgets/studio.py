@@ -44,6 +44,7 @@ DECODED: Final = (
     160 * 160
 )  # pixels: up to here previews go through the autoencoder, which takes 10 ms each
 _PREVIEW_SHARE: Final = 0.05  # of the time goes into previews at most
+_SOON: Final = 0.2  # seconds to the end from which on a preview would only delay the picture
 _TOLD_EVERY: Final = 0.1  # seconds; what the browser paints it takes from the run
 _THUMBNAIL: Final = 96  # pixels
 
@@ -155,14 +156,15 @@ class Studio(Explorer):
     def _watch(self, job: Job, settings: Settings, **more: Any) -> OnStep:
         """Return what is called at every step: it stops an outdated run, and shows one that goes on."""
         ended = told = float("-inf")
-        cost = 0.0
+        cost, start = 0.0, time.perf_counter()
         exact = (settings.width or 0) * (settings.height or 0) <= DECODED
 
         def on_step(step: int, total: int, decode: Callable[..., Image.Image]) -> None:
             nonlocal ended, told, cost
             job.check()
             picture, began = None, time.perf_counter()
-            if step < total and (began - ended) * _PREVIEW_SHARE >= cost:
+            left = (began - start) * (total - step) / step
+            if left > _SOON and (began - ended) * _PREVIEW_SHARE >= cost:
                 picture = compressed(decode(exact=exact), quality=80)[1]
                 ended = time.perf_counter()
                 cost = ended - began

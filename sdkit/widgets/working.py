@@ -36,8 +36,11 @@ def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
     """
     import torch
 
-    weights = list(denoiser_of(pipe).parameters())
-    if weights[0].device.type != "cpu" or sum(p.numel() for p in weights) > _SMALL:
+    network = denoiser_of(pipe)
+    weights = list(network.parameters())
+    # onnxruntime has threads of its own, which wait for nobody else's
+    compiled = hasattr(network.forward, "graph")
+    if compiled or weights[0].device.type != "cpu" or sum(p.numel() for p in weights) > _SMALL:
         yield
         return
     torch.set_num_threads(1)
@@ -69,17 +72,21 @@ def _blocks(pipe: Any) -> list[nn.Module]:
 
     Text encoders are quick, and encodings made under a foreign hook are not remembered.
     """
+    return [block for part in (denoiser_of(pipe), autoencoder_of(pipe)) for block in _listed(part)]
+
+
+def _listed(module: nn.Module | None) -> Iterator[nn.Module]:
+    """Yield the blocks that stand in lists, outside of what is compiled."""
     from torch import nn
 
-    parts = (denoiser_of(pipe), autoencoder_of(pipe))
-    plain = [
-        p
-        for p in parts
-        if getattr(p, "_compiled_call_impl", None) is None
-        and not hasattr(p, "_orig_mod")
-        and not hasattr(getattr(p, "forward", None), "graph")
-    ]
-    lists = [
-        module for part in plain for module in part.modules() if isinstance(module, nn.ModuleList)
-    ]
-    return [block for found in lists for block in found if block is not None]
+    if (
+        module is None
+        or getattr(module, "_compiled_call_impl", None) is not None
+        or hasattr(module, "_orig_mod")
+        or hasattr(module.forward, "graph")
+    ):
+        return
+    if isinstance(module, nn.ModuleList):
+        yield from (block for block in module if block is not None)
+    for inner in module.children():
+        yield from _listed(inner)
