@@ -21,6 +21,14 @@ def pixels(pipe, prompt="a red fox on a beach", **changes):
     return np.asarray(sdkit.generate(pipe, prompt, **STEPS | changes).image, int)
 
 
+def answers(network):
+    """What its graph says from now on when it is asked whether it computes a call."""
+    graph, told = network.forward.graph, []
+    own = graph.answers
+    graph.answers = lambda given: told.append(own(given)) or told[-1]
+    return told
+
+
 def test_the_picture_is_torchs_up_to_rounding(tiny):
     before = [pixels(tiny), pixels(tiny, guidance_scale=1.0), pixels(tiny, width=32, height=48)]
     compile_onnx(tiny)
@@ -73,26 +81,23 @@ def test_a_changed_decoder_changes_the_picture_and_a_watched_one_is_torchs(fast)
         fast.vae.decoder.conv_out.bias.data.add_(0.2)
     after = pixels(fast)
     assert after.mean() > before.mean() + 10
-    graph = fast.vae.decoder.forward.graph
-    seen, asked = [], graph.answers
-    graph.answers = lambda given: seen.append(asked(given)) or seen[-1]
-    with_hook = fast.vae.decoder.mid_block.register_forward_hook(lambda *_: None)
+    answered = answers(fast.vae.decoder)
+    hook = fast.vae.decoder.mid_block.register_forward_hook(lambda *_: None)
     assert np.abs(pixels(fast) - after).max() <= 1
-    with_hook.remove()
+    hook.remove()
     pixels(fast)
-    assert seen == [False, True]
+    assert answered == [False, True]
 
 
 def test_layers_that_are_added_between_runs_are_looked_at(fast):
     pixels(fast)
-    seen = []
-    fast.unet.mid_block.attentions[0].register_module("extra", torch.nn.Identity())
-    fast.unet.mid_block.attentions[0].extra.register_forward_hook(lambda *_: seen.append(1))
-    graph, asked = fast.unet.forward.graph, []
-    own = graph.answers
-    graph.answers = lambda given: asked.append(own(given)) or asked[-1]
+    added = torch.nn.Identity()
+    fast.unet.mid_block.attentions[0].register_module("extra", added)
+    added.register_forward_hook(lambda *_: None)
+    answered = answers(fast.unet)
     pixels(fast)
-    assert not any(asked), "somebody looks inside, so torch computes"
+    assert answered
+    assert not any(answered), "somebody looks inside, so torch computes"
 
 
 def test_a_panel_can_stop_it_between_steps_without_losing_the_graph(fast):

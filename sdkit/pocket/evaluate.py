@@ -144,9 +144,9 @@ def sharpness(made: np.ndarray, drawn: np.ndarray) -> float:
 
 
 def memorised(
-    images: np.ndarray, asked: list[Question], preset: Preset, *, most: int = 24
-) -> float:
-    """Share of pictures nearer to a training scene than two independent renderings of their caption are to each other.
+    *sets: np.ndarray, asked: list[Question], preset: Preset, most: int = 24
+) -> list[float]:
+    """For each set of pictures `(N, H, W, 3)`, the share of them nearer to a training scene than two independent renderings of their caption are to each other.
 
     Distances are root mean squares over pixels; candidates are training scenes of the same objects, number,
     background and style. Pictures without such a training scene count as not memorised. Where training scenes lie
@@ -160,8 +160,8 @@ def memorised(
     for shard in range(preset.shards):
         for s in training_scenes(preset, shard):
             known.setdefault(key(s), []).append(s)
-    rng, close = random.Random(9), 0
-    for image, question in zip(images.astype(np.float32), asked, strict=True):
+    rng, close = random.Random(9), np.zeros(len(sets))
+    for question, *images in zip(asked, *sets, strict=True):
         s = question.scene
         near = known.get(key(s), [])[:most]
         if not near:
@@ -179,8 +179,10 @@ def memorised(
         ]
         drawn = pictures([*moved, *near], preset.side).astype(np.float32)
         apart = np.sqrt(np.square(drawn[0] - drawn[1]).mean())
-        close += bool(np.sqrt(np.square(drawn[2:] - image).mean((1, 2, 3))).min() < apart)
-    return close / len(asked)
+        close += [
+            np.sqrt(np.square(drawn[2:] - image).mean((1, 2, 3))).min() < apart for image in images
+        ]
+    return [float(share) for share in close / len(asked)]
 
 
 def neighbours(
@@ -240,6 +242,7 @@ def report(
     )[1]
     fresh = to_pixels(pictures([scene(preset, n, training=False) for n in range(200)], preset.side))
     ours, judges = score(verdicts, asked, kinds), score(own, asked, kinds)
+    known, by_chance = memorised(made, drawn, asked=asked, preset=preset)
     rows = {
         row: {
             "right": r,
@@ -261,8 +264,8 @@ def report(
         "nearest_words": neighbours(
             pipe, preset, ("cat", "duck", "bus", "apple", "tree", "castle")
         ),
-        "memorised_percent": round(100 * memorised(made, asked, preset), 1),
-        "memorised_percent_rendered": round(100 * memorised(drawn, asked, preset), 1),
+        "memorised_percent": round(100 * known, 1),
+        "memorised_percent_rendered": round(100 * by_chance, 1),
     }
 
 

@@ -172,7 +172,7 @@ class PromptExplorer(Studio):
         Returns
         -------
         pathlib.Path
-            What was written: for Pocket some 43 MB, which begin with the settings of this panel.
+            What was written: for Pocket some 38 MB, which begin with the settings of this panel.
 
         Raises
         ------

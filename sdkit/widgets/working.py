@@ -25,7 +25,7 @@ _SMALL: Final = 100_000_000  # parameters; a larger network's operations are lon
 
 @contextmanager
 def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
-    """Let this thread compute on one core inside the block if the pipeline's network is small and runs on the CPU.
+    """Let this thread compute on one core inside the block if torch computes a small network on the CPU.
 
     Parameters
     ----------
@@ -38,9 +38,8 @@ def on_one_core(pipe: Any, usual: int) -> Iterator[None]:
 
     network = denoiser_of(pipe)
     weights = list(network.parameters())
-    # onnxruntime has threads of its own, which wait for nobody else's
-    compiled = hasattr(network.forward, "graph")
-    if compiled or weights[0].device.type != "cpu" or sum(p.numel() for p in weights) > _SMALL:
+    own_threads = _onnx(network)  # they wait for nobody else's
+    if own_threads or weights[0].device.type != "cpu" or sum(p.numel() for p in weights) > _SMALL:
         yield
         return
     torch.set_num_threads(1)
@@ -75,6 +74,11 @@ def _blocks(pipe: Any) -> list[nn.Module]:
     return [block for part in (denoiser_of(pipe), autoencoder_of(pipe)) for block in _listed(part)]
 
 
+def _onnx(network: nn.Module) -> bool:
+    """Whether `onnxruntime` computes a network (`sdkit.models.compiled`)."""
+    return hasattr(network.forward, "graph")
+
+
 def _listed(module: nn.Module | None) -> Iterator[nn.Module]:
     """Yield the blocks that stand in lists, outside of what is compiled."""
     from torch import nn
@@ -83,7 +87,7 @@ def _listed(module: nn.Module | None) -> Iterator[nn.Module]:
         module is None
         or getattr(module, "_compiled_call_impl", None) is not None
         or hasattr(module, "_orig_mod")
-        or hasattr(module.forward, "graph")
+        or _onnx(module)
     ):
         return
     if isinstance(module, nn.ModuleList):

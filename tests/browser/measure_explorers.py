@@ -79,22 +79,12 @@ def test_measure(notebook):
         "e.close(); x = AttentionExplorer(sdkit.generate(pipe, 'a red car on a beach', progress=False, attention={'steps': True, 'heads': True})); x",
     )
     page = book.page
-    for cell in (0, 1):
-        book.run_cell(cell)
-    idle(page)
+    _show(book)
     told = lambda cell: (book.run_cell(cell), json.loads(book.text_of(cell)[-1]))[1]  # noqa: E731 - used in this function alone
     bare = told(
         2
     )  # half of them before, half of them after: other work on the machine comes and goes
-    page.locator(".sd-now").last.wait_for()
-    page.evaluate(WATCH)
-
-    def move(values, pause=0):
-        page.evaluate(MOVE, [values, pause])
-        page.wait_for_function("() => times.final", timeout=120_000)
-        times = page.evaluate("times")
-        return times["preview"] - times["moved"], times["final"] - times["moved"]
-
+    move = _hand(page)
     single = [move([round(4.1 + n / 10, 1)]) for n in range(rounds)]
     drags = [move([round(6 + n + k / 20, 1) for k in range(10)], 25) for n in range(min(rounds, 4))]
     bare = statistics.median(bare + told(2))
@@ -136,24 +126,14 @@ def test_measure_turbo(notebook):
         "e",
         "print(json.dumps([e.worker.join(), e.worker.runs]))",
     )
-    page = book.page
-    for cell in (0, 1):
-        book.run_cell(cell)
-    idle(page)
-    page.locator(".sd-now").last.wait_for()
-    page.evaluate(WATCH)
-
-    def move(values, pause=0):
-        page.evaluate(MOVE, [values, pause])
-        page.wait_for_function("() => times.final", timeout=120_000)
-        times = page.evaluate("times")
-        return times["final"] - times["moved"]
+    _show(book)
+    move = _hand(book.page)
 
     def runs():
         book.run_cell(2)
         return json.loads(book.text_of(2)[-1])[1]
 
-    single = [move([round(2.1 + n / 10, 1)]) for n in range(2 * OPTIONS["rounds"])]
+    single = [move([round(2.1 + n / 10, 1)])[1] for n in range(2 * OPTIONS["rounds"])]
     before = runs()
     move([round(1.05 + n / 20, 2) for n in range(100)], 30)
     _print(
@@ -162,6 +142,27 @@ def test_measure_turbo(notebook):
             ("Turbo, pictures a second while the hand moves for 3 s", "≥ 8", f"{(runs() - before) / 3:.1f}"),
         ]
     )  # fmt: skip
+
+
+def _show(book):
+    """Run the set-up and the cell that shows the panel, until its first picture is finished."""
+    for cell in (0, 1):
+        book.run_cell(cell)
+    idle(book.page)
+
+
+def _hand(page):
+    """A hand on the guidance slider: it moves, and says after how many ms preview and picture were painted."""
+    page.locator(".sd-now").last.wait_for()
+    page.evaluate(WATCH)
+
+    def move(values, pause=0):
+        page.evaluate(MOVE, [values, pause])
+        page.wait_for_function("() => times.final", timeout=120_000)
+        times = page.evaluate("times")
+        return times["preview"] - times["moved"], times["final"] - times["moved"]
+
+    return move
 
 
 def _print(rows):
