@@ -114,7 +114,9 @@ def test_going_back_costs_no_run(explorer):
     )
 
 
-def test_a_drag_leaves_one_picture_in_the_history(explorer):
+def test_a_drag_leaves_one_picture_in_the_history_and_the_notebook(explorer, monkeypatch):
+    stored = []
+    monkeypatch.setattr(explorer, "_refresh_still", lambda: stored.append(explorer.view))
     for guidance in (2.0, 3.0, 4.0):
         send(explorer, do="set", values={"guidance_scale": guidance}, moving=True)
         assert explorer.result.settings.guidance_scale == guidance, "pictures on the way are shown"
@@ -124,6 +126,7 @@ def test_a_drag_leaves_one_picture_in_the_history(explorer):
     assert [entry["number"] for entry in explorer.history] == [1, 2]
     assert explorer.view["number"] == 2
     assert explorer.worker.runs == runs
+    assert stored == [explorer.view]
 
 
 def test_changed_weights_are_not_answered_from_memory(explorer):
@@ -349,6 +352,23 @@ def test_words_behind_the_end_are_cut(pocket):
     told = words_of(pocket, "cat " * 35)
     assert (told["used"], told["limit"]) == (35, 30)
     assert [w["kind"] for w in told["words"] if w["text"] == "cat"] == ["known"] * 30 + ["cut"] * 5
+
+
+def test_words_are_read_beside_a_run_that_pads(pocket):
+    own = pocket.tokenizer
+    own("a cat", padding="max_length", truncation=True)
+    before = own.backend_tokenizer.padding
+    assert before
+    words_of(pocket, "a cat")
+    assert own.backend_tokenizer.padding == before
+
+
+def test_words_that_are_taught_later_are_known(pocket):
+    pipe = copy.copy(pocket)
+    pipe.tokenizer = copy.deepcopy(pocket.tokenizer)
+    assert words_of(pipe, "toyy")["used"] == 3
+    pipe.tokenizer.add_tokens("toyy")
+    assert words_of(pipe, "toyy")["used"] == 1
 
 
 def test_code_is_the_settings_for_any_text():

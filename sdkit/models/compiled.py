@@ -128,9 +128,11 @@ class _Graph:
 
     def _look(self) -> None:
         """List the layers: walking through them at every step would take Pocket a tenth of it."""
-        layers = list(self.network.modules())
-        self._inner = [m for m in layers if m is not self.network]
-        self._attentions = [m for m in layers if hasattr(m, "processor")]
+        self._layers = list(self.network.modules())
+        self._inner = [m for m in self._layers if m is not self.network]
+        # a module says by raising that it has no such attribute, which takes a while where there are hundreds
+        held = [(m, vars(m)) for m in self._layers]
+        self._attentions = [m for m, d in held if "processor" in d or "processor" in d["_modules"]]
 
     def _processors(self) -> list[int]:
         return [id(m.processor) for m in self._attentions]
@@ -151,7 +153,7 @@ class _Graph:
 
     def _renew(self, inputs: dict[str, Tensor]) -> None:
         """Make the graph if there is none of these weights."""
-        state = condition_of(self.network)
+        state = condition_of(self._layers)
         if state == self._state:
             return
         self._bytes = graph_of(self.plain, inputs, ["answer"], {name: _FREE[name] for name in inputs})  # fmt: skip

@@ -7,13 +7,11 @@ panel. So some values of every tensor are read, evenly spread: adapters and trai
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import chain, count
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import nn
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .schedulers import own_scheduler
 
@@ -34,11 +32,9 @@ _SWITCHES: Final = frozenset(
     )
 )
 """Attributes of modules that decide pictures and are no tensors: those of PEFT's adapters, FreeU and IP-Adapter."""
+_PLAIN: Final = (torch.Tensor, nn.Parameter)
 
-_numbers: WeakIdKeyDictionary = (
-    WeakIdKeyDictionary()
-)  # unlike ``id()``, never given to a later tensor
-_next = count()
+_Samples: TypeAlias = dict[tuple[torch.device, torch.dtype], list[torch.Tensor]]
 
 
 def condition(pipe: Any) -> int:
@@ -58,48 +54,62 @@ def condition(pipe: Any) -> int:
         type(scheduler).__name__,
         repr(sorted(scheduler.config.items(), key=lambda item: item[0])),
     ]
-    samples: dict[torch.device, list[torch.Tensor]] = {}
+    samples: _Samples = {}
     for name, part in pipe.components.items():
         state.append(name)
         if isinstance(part, nn.Module):
-            for module in part.modules():
-                state += _look(module, samples)
+            _look(part.modules(), state, samples)
         elif "tokenizer" in name and part is not None:
             state.append(len(part))  # grows with textual inversion
     return hash((*state, *_read(samples)))
 
 
-def condition_of(network: nn.Module) -> int:
-    """The same of one network, and nothing but its weights and adapters."""
-    samples: dict[torch.device, list[torch.Tensor]] = {}
-    state = [seen for module in network.modules() for seen in _look(module, samples)]
+def condition_of(modules: Iterable[nn.Module]) -> int:
+    """The same of all modules of one network, and nothing but its weights and adapters."""
+    state: list[Any] = []
+    samples: _Samples = {}
+    _look(modules, state, samples)
     return hash((*state, *_read(samples)))
 
 
-def _read(samples: dict[torch.device, list[torch.Tensor]]) -> list[bytes]:
-    """The values of the samples; each device is waited for once."""
-    return [torch.cat(some).cpu().numpy().tobytes() for some in samples.values()]
+def _read(samples: _Samples) -> list[bytes]:
+    """The values of the samples; each kind of them on each device is waited for once."""
+    return [torch.cat(s).cpu().view(torch.uint8).numpy().tobytes() for s in samples.values()]
 
 
-def _look(module: nn.Module, samples: dict[torch.device, list[torch.Tensor]]) -> Iterator[Any]:
-    """What one module tells, without those inside it; some values of its tensors are added to the samples."""
-    held = vars(module)
-    for parameter in held["_parameters"].values():
-        if parameter is not None:
-            yield _number(parameter)
-            yield 0 if parameter.is_inference() else parameter._version
-    # buffers are other tensors after each way to another device, so only what they hold is looked at
-    for tensor in chain(held["_parameters"].values(), held["_buffers"].values()):
-        if tensor is not None and tensor.device.type != "meta" and (size := tensor.numel()):
-            flat = tensor.detach().reshape(-1)
-            samples.setdefault(tensor.device, []).append(flat[:: max(1, size // _SAMPLED)].float())
+# Panels read a condition at every move of a slider, so each tensor costs one call of torch.
+@torch.no_grad()
+def _look(modules: Iterable[nn.Module], state: list[Any], samples: _Samples) -> None:
+    """Add what modules tell to the state, and some values of their tensors to the samples."""
+    for module in modules:
+        held = vars(module)
+        for parameter in held["_parameters"].values():
+            if parameter is not None:
+                # an identity may be given anew, but not together with the version and the values of the tensor before
+                state.append(id(parameter))
+                state.append(0 if parameter.is_inference() else parameter._version)
+                _sample(parameter, samples)
+        # buffers are other tensors after each way to another device, so only what they hold is looked at
+        for buffer in held["_buffers"].values():
+            if buffer is not None:
+                _sample(buffer, samples)
+        if not _SWITCHES.isdisjoint(held):
+            state += _switches(held)
+
+
+def _sample(tensor: torch.Tensor, samples: _Samples) -> None:
+    size = tensor.numel()
+    if not size or tensor.device.type == "meta":
+        return
+    step = max(1, size // _SAMPLED)
+    if type(tensor) in _PLAIN and tensor.is_contiguous():
+        some = tensor.as_strided((-(-size // step),), (step,))
+    else:
+        some = tensor.detach().reshape(-1)[::step]
+    samples.setdefault((some.device, some.dtype), []).append(some)
+
+
+def _switches(held: dict[str, Any]) -> Iterator[str]:
     for name in sorted(_SWITCHES & held.keys()):
         if isinstance(held[name], (int, float, str, bool, list, tuple, dict)):
             yield f"{name}={held[name]!r}"
-
-
-def _number(tensor: torch.Tensor) -> int:
-    number = _numbers.get(tensor)
-    if number is None:
-        number = _numbers[tensor] = next(_next)
-    return int(number)

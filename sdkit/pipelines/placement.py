@@ -50,6 +50,7 @@ _NAMES: Final = {
     "layers": "group offload",
     "all layers": "sequential offload",
 }
+_MARKS: Final = frozenset(("_hf_hook", "_diffusers_hook"))  # accelerate's and diffusers'
 _COSTS: Final = {
     "text encoders": "each new prompt takes a moment longer",
     "models": "the weights move to the device once a picture",
@@ -106,7 +107,8 @@ def offload(pipe: Any, what: str, device: str) -> None:
 def state(pipe: Any) -> str:
     """What a pipeline does to save memory, whoever asked for it: "" or such as ``"model offload, VAE tiling (256)"``."""
     vae = getattr(pipe, "vae", None)
-    found = [_NAMES[offloaded(pipe)]] if offloaded(pipe) != "nothing" else []
+    moved = offloaded(pipe)
+    found = [_NAMES[moved]] if moved != "nothing" else []
     found += ["VAE slicing"] if getattr(vae, "use_slicing", False) else []
     if getattr(vae, "use_tiling", False):
         side = getattr(vae, "tile_sample_min_size", None)
@@ -118,10 +120,10 @@ def offloaded(pipe: Any) -> str:
     """What of a pipeline is offloaded now; words as in `Way`."""
     if getattr(pipe, "_all_hooks", None):
         return "models"
-    # a module says by raising that it has no such attribute, which takes a while where there are hundreds
-    if any("_hf_hook" in vars(m) for m in denoiser_of(pipe).modules()):
+    marks = _hooks(denoiser_of(pipe))
+    if "_hf_hook" in marks:
         return "all layers"
-    if by_layers(denoiser_of(pipe)):
+    if _enabled(denoiser_of(pipe), marks):
         return "layers"
     encoders = [
         c
@@ -133,7 +135,17 @@ def offloaded(pipe: Any) -> str:
 
 def by_layers(network: Any) -> bool:
     """Whether diffusers brings the layers of a network to the device one after the other."""
-    if not any("_diffusers_hook" in vars(m) for m in network.modules()):  # as in `offloaded`
+    return _enabled(network, _hooks(network))
+
+
+def _hooks(network: Any) -> set[str]:
+    """Which kinds of hooks the layers of a network have."""
+    # a module says by raising that it has no such attribute, which takes a while where there are hundreds
+    return {mark for m in network.modules() for mark in _MARKS & vars(m).keys()}
+
+
+def _enabled(network: Any, marks: set[str]) -> bool:
+    if "_diffusers_hook" not in marks:
         return False
     from diffusers.hooks.group_offloading import _is_group_offload_enabled
 

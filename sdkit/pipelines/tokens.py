@@ -6,16 +6,19 @@ their positions, by the tokenizer's own character offsets. Everything that speak
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sdkit.errors import InvalidSettings
 
-__all__ = ["Prompt", "Word", "read_prompt"]
+__all__ = ["Prompt", "Word", "own_copy", "read_prompt"]
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*|[^\w\s]")
+_copies: WeakKeyDictionary[Any, tuple[int, Any]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,18 @@ class Prompt:
         return [
             p for group in self.find(words, occurrence) for word in group for p in word.positions
         ]
+
+
+def own_copy(tokenizer: Any) -> Any:
+    """Return a remembered copy of a tokenizer, to read with while a run in another thread may be using it.
+
+    A fast tokenizer pads and cuts by a state of its own, which every call sets.
+    """
+    size, mine = _copies.get(tokenizer, (0, None))
+    if size != len(tokenizer):  # it grows with textual inversion
+        mine = copy.deepcopy(tokenizer)
+        _copies[tokenizer] = (len(tokenizer), mine)
+    return mine
 
 
 def read_prompt(tokenizers: Any | Sequence[tuple[Any, int]], text: str) -> Prompt:

@@ -22,12 +22,12 @@ from sdkit.models.identity import is_pocket
 from sdkit.pictures.card import caption
 from sdkit.pictures.guides import guides_in
 from sdkit.pipelines.run import lock_of
-from sdkit.pipelines.tokens import Word, read_prompt
+from sdkit.pipelines.tokens import Word, own_copy, read_prompt
 from sdkit.settings import Settings
 
 from .explorer import module
 from .page import write
-from .studio import MEMORY, Asked, Studio, complete, limits, shown, thumbnail
+from .studio import MEMORY, Asked, Studio, complete, limits, passing, shown, thumbnail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,6 @@ class PromptExplorer(Studio):
         **changes: Any,
     ) -> None:
         self.result: Result | None = None
-        self._moving = False  # pictures on the way of a drag do not enter the history
         self._entries: list[_Entry] = []
         self._numbers = count(1)
         self._turn = threading.RLock()  # the history is written by the worker and by messages
@@ -263,7 +262,7 @@ class PromptExplorer(Studio):
                 self._entries.append(entry)
                 self._forget_oldest()
             self.view = {
-                "picture": entry.picture if entry else shown(result.image),
+                "picture": entry.picture if entry else passing(result.image),
                 "number": entry.number if entry else 0,
                 "caption": caption([result.settings], result.seconds),
                 "prompt": result.settings.prompt,
@@ -339,6 +338,7 @@ def words_of(pipe: Any, prompt: str) -> dict[str, Any]:
     tokenizer: Any = getattr(pipe, "tokenizer", None)
     if not getattr(tokenizer, "is_fast", False):
         return {"words": [{"text": prompt, "kind": "known", "hint": ""}], "used": 0, "limit": 0}
+    tokenizer = own_copy(tokenizer)  # the panel's worker encodes at the same time
     unknown = pocket.unknown_words(prompt) if is_pocket(pipe) else {}
     words, place = [], 0
     for word in read_prompt(tokenizer, prompt).words:

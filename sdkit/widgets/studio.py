@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sdkit.pipelines.run import OnStep
     from sdkit.result import Result
 
-__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "shown", "thumbnail"]
+__all__ = ["DECODED", "MEMORY", "Asked", "Studio", "complete", "passing", "shown", "thumbnail"]
 
 MEMORY: Final = (
     64 * 2**20
@@ -84,6 +84,7 @@ class Studio(Explorer):
 
     step = traitlets.Dict().tag(sync=True)
     guides = NO_GUIDES  # what leads every picture of the panel
+    _moving = False  # pictures on the way of a drag enter neither a history nor the notebook
 
     def __init__(self, pipe: Any, memory: int = MEMORY, **traits: Any) -> None:
         self.pipe = pipe
@@ -91,6 +92,7 @@ class Studio(Explorer):
         self.worker = Worker(self._work, self._hear, cache=self.cache)
         self._threads = get_num_threads()  # the notebook's own
         self._condition: int | None = None  # of the pipeline, at the last request
+        self._stored: Any = None  # the view that the notebook has a still of
         super().__init__(**traits)
 
     def close(self) -> None:
@@ -131,11 +133,10 @@ class Studio(Explorer):
     # -- in the worker's thread --------------------------------------------------------------------------------------
 
     def _work(self, asked: Asked, job: Job) -> Any:
-        before = condition(self.pipe)
         # the panel shows these sentences itself; a warning from a thread would land under some other cell
         with notes_only(), on_one_core(self.pipe, self._threads), stoppable(self.pipe, job.check):
             made = self._make(asked, job)
-        if not asked.condition == before == condition(self.pipe):
+        if asked.condition != condition(self.pipe):
             job.forget()  # the pipeline was changed after the request, so the picture answers no other one
         return made
 
@@ -196,9 +197,10 @@ class Studio(Explorer):
                 "",
                 " ".join(getattr(event.value, "notes", ())),
             )
-            before = self.view
+            before = self._stored or self.view
             self._show(event.request, event.value)
-            if self.view is not before:
+            if self.view is not before and not self._moving:
+                self._stored = self.view
                 self._refresh_still()
             return
         self._ended()
@@ -252,7 +254,12 @@ def limits(pipe: Any) -> dict[str, Any]:
 
 def shown(image: Image.Image) -> bytes:
     """Encode a finished picture in the size to show it."""
-    return compressed(readable([image]))[1]
+    return compressed(readable([image]), effort=0)[1]
+
+
+def passing(image: Image.Image) -> bytes:
+    """Encode a picture that the next one of a drag will replace at once: the page enlarges it."""
+    return compressed(image, effort=0)[1]
 
 
 def thumbnail(image: Image.Image, side: int = _THUMBNAIL) -> bytes:

@@ -6,6 +6,7 @@ libraries it needs into a cache folder, without root and without installing anyt
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -174,9 +175,12 @@ class Notebook:
         before = self.path.stat().st_mtime_ns
         self.do("docmanager:save")
         end = time.monotonic() + 60
-        while self.path.stat().st_mtime_ns == before and time.monotonic() < end:
+        while True:  # Jupyter writes into the file itself, so for a moment it is empty or cut short
+            if self.path.stat().st_mtime_ns != before:
+                with contextlib.suppress(json.JSONDecodeError):
+                    return json.loads(self.path.read_text(encoding="utf-8"))
+            assert time.monotonic() < end, f"{self.path.name} is not saved whole after a minute"
             self.page.wait_for_timeout(50)
-        return json.loads(self.path.read_text(encoding="utf-8"))
 
     def shut_down(self):
         shut_down_kernels(self.url)

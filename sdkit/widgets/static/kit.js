@@ -69,7 +69,7 @@ export function choice(label, options, onchange) {
 }
 
 /** Call `f` with the newest arguments: at most once in `wait` milliseconds while something moves, and at once when it rests. */
-export function throttled(f, wait = 40) {
+export function throttled(f, wait = 66) {
   let timer = null;
   let newest = null;
   const pass = () => {
