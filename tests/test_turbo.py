@@ -115,8 +115,8 @@ def test_what_the_teacher_shows_is_its_own_picture_at_that_guidance(teacher, tmp
     run = Imitation(TINY, teacher, 4, tmp_path, "cpu", bfloat16=False)
     noise = torch.randn(2, 4, 16, 16)
     words, x = ["a cat in the snow", "a dog"], noise
-    for step in range(4):
-        x = run.shown(x, run.encoded(words), torch.full((2,), 3.0), step)
+    for first in range(0, 8, 2):
+        x = run.shown(x, run.encoded(words), torch.full((2,), 3.0), range(first, first + 2))
     bare = teacher(
         words,
         num_inference_steps=len(run.times),
@@ -136,15 +136,24 @@ def test_the_students_timesteps_are_those_of_its_pipeline(teacher, tmp_path):
 
 
 @pytest.mark.training
-def test_a_student_comes_nearer_to_its_teacher(teacher, tmp_path):
-    run = Imitation(TINY, teacher, 2, tmp_path, "cpu", bfloat16=False)
+@pytest.mark.parametrize(("of", "steps"), [(2, 2), (4, 2)])
+def test_a_student_comes_nearer_to_its_teacher(teacher, tmp_path, of, steps):
+    run = Imitation(TINY, teacher, of, tmp_path, "cpu", bfloat16=False)
     words, noise = ["a cat", "a red dog"], torch.randn(2, 4, 16, 16)
     losses = []
     for _ in range(30):
         run.loss = 0.0  # of one update, not the running mean
-        run.learn(words, torch.tensor([1.0, 6.0]), noise, 2e-3)
+        run.learn(words, torch.tensor([1.0, 6.0]), noise, 2e-3, steps)
         losses.append(run.loss)
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.training
+def test_every_third_way_is_gone_in_half_of_the_steps(tmp_path, monkeypatch):
+    gone = []
+    monkeypatch.setattr(Imitation, "learn", lambda run, words, *_: (gone.append(_[-1]), setattr(run, "seen", run.seen + len(words))))  # fmt: skip
+    train_turbo(TINY, untrained(), tmp_path, total=6 * TINY.turbo_batch)
+    assert gone == [4, 4, 2, 4, 4, 2]
 
 
 @pytest.mark.training
@@ -252,7 +261,7 @@ def test_turbo_is_a_plain_pipeline_that_knows_itself(turbo, pocket):
     assert identity(turbo) == {"model": "pocket-turbo", "revision": None, "licence": "Apache 2.0"}
     assert origin(turbo).name == "pocket-turbo"
     own = defaults(turbo)
-    assert (own.steps, own.guidance_scale, own.width) == (4, 4.0, defaults(pocket).width)
+    assert (own.steps, own.guidance_scale, own.width) == (4, 3.0, defaults(pocket).width)
     for part in ("text_encoder", "vae"):
         ours, theirs = getattr(turbo, part).state_dict(), getattr(pocket, part).state_dict()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

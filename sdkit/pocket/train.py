@@ -311,7 +311,7 @@ def train_diffusion(
                     if preset.linear:  # its decoder may be learning beside
                         load_checkpoint(folder / "autoencoder.pt", {"model": vae})
                     with run.averaged():
-                        _sheet(assemble(vae, run.text, tokenizer, run.unet)).save(
+                        _sheet(assemble(vae, run.text, tokenizer, run.unet), preset).save(
                             folder / f"samples-{run.seen:08d}.png"
                         )
             if ended:
@@ -339,11 +339,14 @@ def assemble(
     )
 
 
-def _sheet(pipe: StableDiffusionPipeline) -> Image.Image:
+def _sheet(pipe: StableDiffusionPipeline, preset: Preset) -> Image.Image:
     pipe.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(n) for n in range(len(_SAMPLES))]
     images = pipe(
-        list(_SAMPLES), num_inference_steps=20, guidance_scale=5.0, generator=generators
+        list(_SAMPLES),
+        num_inference_steps=preset.steps,
+        guidance_scale=preset.guidance_scale,
+        generator=generators,
     ).images
     side, columns = images[0].width, 4
     sheet = Image.new("RGB", (columns * side, side * -(-len(images) // columns)))
@@ -461,7 +464,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.stage == "diffusion":
         return
     pipe = assemble(vae.cpu(), text.cpu(), tokenizer, unet.cpu())
-    _sheet(pipe).save(folder / "samples-final.png")
+    _sheet(pipe, preset).save(folder / "samples-final.png")
     export(pipe, preset, folder / "weights")
     if preset.history:
         pack(folder / "history", folder / "weights-history")

@@ -3,6 +3,7 @@
 From every place where the student can stand (it starts at noise and goes its own way, as it will when it is used), the
 teacher goes on with guidance in a few small steps of DDIM; the student learns the one velocity that leads to the same
 point. No pictures are needed, only captions. The guidance scale is drawn at random and is an input of the student.
+Every third way is gone in half as many steps, so that the student knows both: who has no time sees that one.
 Sources: guidance distillation, Meng et al., arXiv:2210.03142; steps of the sampler only, Zhou et al. (SFD),
 arXiv:2409.19681; places that the student itself reaches, Ross et al. (DAgger), arXiv:1011.0686.
 """
@@ -32,6 +33,7 @@ SCALES = (1.0, 7.0)  # of guidance; beyond, the teacher's own pictures break
 _INPUT = 64  # numbers that tell the student the guidance scale
 _SUBSTEPS = 3  # of the teacher for one step of the student; strong guidance overshoots with fewer
 _EAGER = 16.0  # how much faster the input for guidance learns, which begins at nothing
+_HALVED = 3  # one of so many ways is gone in half of the steps
 _WARM_UP = 20
 _SAVE = 240  # seconds between checkpoints
 
@@ -126,10 +128,10 @@ class Imitation:
         return self.teacher.text_encoder(ids.to(self.device)).last_hidden_state
 
     @torch.no_grad()
-    def shown(self, x: Tensor, text: Tensor, scale: Tensor, step: int) -> Tensor:
-        """Where the teacher leads latents `x` within one step of the student, by its own small steps with guidance."""
+    def shown(self, x: Tensor, text: Tensor, scale: Tensor, moments: range) -> Tensor:
+        """Where the teacher leads latents `x` by some of its own small steps with guidance."""
         both = torch.cat([self.empty.expand_as(text), text])
-        for n in range(step * _SUBSTEPS, (step + 1) * _SUBSTEPS):
+        for n in moments:
             without, with_ = (
                 self.teacher.unet(torch.cat([x, x]), self.times[n], both).sample.float().chunk(2)
             )
@@ -137,20 +139,27 @@ class Imitation:
             x = advance(x, velocity, self.alphas[n], self.alphas[n + 1])
         return x
 
-    def learn(self, words: list[str], scale: Tensor, noise: Tensor, rate: float) -> None:
-        """One update from whole ways from noise `(B, C, 16, 16)` to pictures of `words`, at guidance scales `(B,)`."""
+    def learn(
+        self, words: list[str], scale: Tensor, noise: Tensor, rate: float, steps: int | None = None
+    ) -> None:
+        """One update from whole ways from noise `(B, C, 16, 16)` to pictures of `words`, at guidance scales `(B,)`.
+
+        They are gone in so many `steps`, a divisor of the student's, or in those.
+        """
+        steps = steps or self.steps
         prepare(self.opts[:-1], rate)
         prepare(self.opts[-1:], _EAGER * rate)
         x, text, scale = noise.to(self.device), self.encoded(words), scale.to(self.device)
         told = self.teacher.get_guidance_scale_embedding(scale - 1, embedding_dim=_INPUT)
         total = 0.0
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bfloat16):
-            for step in range(self.steps):
-                first = step * _SUBSTEPS
-                now, then = self.alphas[first], self.alphas[first + _SUBSTEPS]
-                goal = velocity_between(x, self.shown(x, text, scale, step), now, then)
+            small = len(self.times) // steps  # the teacher's steps for one of the student's
+            for first in range(0, len(self.times), small):
+                moments = range(first, first + small)
+                now, then = self.alphas[first], self.alphas[first + small]
+                goal = velocity_between(x, self.shown(x, text, scale, moments), now, then)
                 said = self.unet(x, self.times[first], text, timestep_cond=told).sample.float()
-                loss = (said - goal).square().mean() / self.steps
+                loss = (said - goal).square().mean() / steps
                 loss.backward()
                 total += loss.item()
                 x = advance(x, said.detach(), now, then)
@@ -207,7 +216,8 @@ def train_turbo(
         scale = torch.tensor([rng.uniform(*some) for some in ranges for _ in range(batch // 2)])
         warm = min(1.0, (run.seen / batch + 1) / _WARM_UP)
         rate = preset.turbo_lr * warm * (1 - run.seen / total)
-        run.learn(words, scale, noise, rate)
+        halved = steps % 2 == 0 and run.seen // batch % _HALVED == _HALVED - 1
+        run.learn(words, scale, noise, rate, steps // 2 if halved else steps)
         bar.update(batch)
         bar.set_postfix(loss=f"{run.loss:.4f}", refresh=False)
         if run.seen >= total or time.monotonic() - saved > _SAVE:

@@ -44,7 +44,7 @@ class Preset:
     steps: int = (
         20  # defaults for making pictures, chosen by the evaluation; the model card shows the table
     )
-    guidance_scale: float = 4.0
+    guidance_scale: float = 3.0
     latents: int = 4  # channels; a picture of 128 pixels needs more, and the UNet hardly notices
     hands: tuple[str, ...] = (
         "noto",
