@@ -291,11 +291,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument("--guidance", type=float, default=None)
     parser.add_argument("--judge-samples", type=int, default=150_000)
+    parser.add_argument(
+        "--shards",
+        type=int,
+        help="how many of the preset's shards the network has learned from, in case it is not all of them",
+    )
     parser.add_argument("--json", type=Path, default=None, help="write the numbers here")
     options = parser.parse_args(argv)
     from diffusers import StableDiffusionPipeline
 
     preset = PRESETS[options.preset]
+    preset = replace(preset, shards=options.shards or preset.shards)
     find_hands(preset.hands)  # what it is measured against is drawn last: say now what is missing
     judge = train_judge(preset, options.folder / preset.name, samples=options.judge_samples)
     pipe = StableDiffusionPipeline.from_pretrained(options.weights, dtype=torch.float32)
