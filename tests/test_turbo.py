@@ -285,7 +285,7 @@ def test_generate_is_the_bare_call_at_one_evaluation_a_step(turbo):
     bare = turbo(
         "a red car on a beach",
         num_inference_steps=4,
-        guidance_scale=4.0,
+        guidance_scale=3.0,
         generator=torch.Generator().manual_seed(3),
     ).images[0]
     assert np.array_equal(np.asarray(made[0].image), np.asarray(bare))
@@ -348,7 +348,7 @@ def test_attention_is_captured_and_leaves_the_picture(turbo):
     inside = capture.maps["car"]
     assert inside[50:95, 32:96].mean() > 2 * inside[:20].mean()  # the car stands in the middle
     with capture_attention(turbo) as capture:  # nobody announces the user's own call
-        turbo("a red car on a beach", num_inference_steps=4, guidance_scale=4.0,
+        turbo("a red car on a beach", num_inference_steps=4, guidance_scale=3.0,
               generator=torch.Generator().manual_seed(2))  # fmt: skip
     np.testing.assert_allclose(capture.maps["car"], inside, atol=1e-6)
 
@@ -382,7 +382,7 @@ def test_variations_walks_and_sweeps_take_it(turbo):
         np.asarray(walk[0], float), np.asarray(first.image, float), atol=2
     )
     swept = sdkit.sweep(
-        turbo, "a cat", seed=1, x={"guidance_scale": [1.5, 4.0, 7.0]}, progress=False
+        turbo, "a cat", seed=1, x={"guidance_scale": [1.5, 3.0, 7.0]}, progress=False
     )
     assert len({np.asarray(r.image).tobytes() for r in swept.results}) == 3
     np.testing.assert_allclose(

@@ -44,7 +44,7 @@ DECODED: Final = (
     160 * 160
 )  # pixels: up to here previews go through the autoencoder, which takes 10 ms each
 _PREVIEW_SHARE: Final = 0.05  # of the time goes into previews at most
-_SOON: Final = 0.2  # seconds to the end from which on a preview would only delay the picture
+_SOON: Final = 0.2  # seconds to the end from which on news of it would only delay the picture
 _TOLD_EVERY: Final = 0.1  # seconds; what the browser paints it takes from the run
 _THUMBNAIL: Final = 96  # pixels
 
@@ -169,7 +169,7 @@ class Studio(Explorer):
                 picture = compressed(decode(exact=exact), quality=80)[1]
                 ended = time.perf_counter()
                 cost = ended - began
-            if picture or began - told >= _TOLD_EVERY:
+            if picture or (left > _SOON and began - told >= _TOLD_EVERY):
                 told = began
                 job.report({"step": step, "total": total, "picture": picture, **more})
 
@@ -188,6 +188,9 @@ class Studio(Explorer):
                 self._end(event)
             finally:
                 self.step = {}
+            if event.kind == "done" and not self._moving and self.view is not self._stored:
+                self._stored = self.view
+                self._refresh_still()  # last, because the page lays out anew what it gets
 
     def _end(self, event: Event) -> None:
         """Show how a run ended."""
@@ -197,11 +200,7 @@ class Studio(Explorer):
                 "",
                 " ".join(getattr(event.value, "notes", ())),
             )
-            before = self._stored or self.view
             self._show(event.request, event.value)
-            if self.view is not before and not self._moving:
-                self._stored = self.view
-                self._refresh_still()
             return
         self._ended()
         if event.kind == "failed":
