@@ -85,7 +85,7 @@ def _look(modules: Iterable[nn.Module], state: list[Any], samples: _Samples) -> 
         held = vars(module)
         for parameter in held["_parameters"].values():
             if parameter is not None:
-                # an identity may be given anew, but not together with the version and the values of the tensor before
+                # an identity may be given anew, but hardly with the version and the values of the tensor that had it
                 state.append(id(parameter))
                 state.append(0 if parameter.is_inference() else parameter._version)
                 _sample(parameter, samples)

@@ -164,12 +164,13 @@ class Studio(Explorer):
             nonlocal ended, told, cost
             job.check()
             picture, began = None, time.perf_counter()
-            left = (began - start) * (total - step) / step
-            if left > _SOON and (began - ended) * _PREVIEW_SHARE >= cost:
+            if (began - start) * (total - step) / step <= _SOON:
+                return
+            if (began - ended) * _PREVIEW_SHARE >= cost:
                 picture = compressed(decode(exact=exact), quality=80)[1]
                 ended = time.perf_counter()
                 cost = ended - began
-            if picture or (left > _SOON and began - told >= _TOLD_EVERY):
+            if picture or began - told >= _TOLD_EVERY:
                 told = began
                 job.report({"step": step, "total": total, "picture": picture, **more})
 

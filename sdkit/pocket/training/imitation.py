@@ -140,13 +140,12 @@ class Imitation:
         return x
 
     def learn(
-        self, words: list[str], scale: Tensor, noise: Tensor, rate: float, steps: int | None = None
+        self, words: list[str], scale: Tensor, noise: Tensor, rate: float, steps: int
     ) -> None:
         """One update from whole ways from noise `(B, C, 16, 16)` to pictures of `words`, at guidance scales `(B,)`.
 
-        They are gone in so many `steps`, a divisor of the student's, or in those.
+        They are gone in so many `steps`, a divisor of the student's.
         """
-        steps = steps or self.steps
         prepare(self.opts[:-1], rate)
         prepare(self.opts[-1:], _EAGER * rate)
         x, text, scale = noise.to(self.device), self.encoded(words), scale.to(self.device)
